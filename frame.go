@@ -1,0 +1,251 @@
+package fettle
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/bits"
+	"slices"
+	"time"
+)
+
+// Role says whether a dimension is what an instance is asked to do or what doing it costs.
+type Role uint8
+
+// The roles. Columns of a schema are ordered by role.
+const (
+	// Load is exogenous: work offered, before balancing, retries and ejection. A change of it is a change of workload.
+	Load Role = iota
+	// Intake is the work that balancing really gave the instance. Responses are conditioned on it, but it is evidence
+	// for nothing itself: when a peer falls ill, a healthy instance's intake rises.
+	Intake
+	// Response is what doing the work costs and how it went.
+	Response
+)
+
+var roleNames = []string{"load", "intake", "response"}
+
+func (r Role) String() string { return enumString(r, roleNames, "role") }
+
+// MarshalText gives the lower-case name.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText takes the lower-case name.
+func (r *Role) UnmarshalText(b []byte) error { return enumParse(r, b, roleNames, "role") }
+
+// Transform is applied to a value before any moment is taken of it.
+type Transform uint8
+
+// The transforms.
+const (
+	Identity Transform = iota
+	Log1p              // log(1+x): rates and sizes
+	Logit              // log((x+e)/(1-x+e)), e = 1/1000: shares
+)
+
+var transformNames = []string{"identity", "log1p", "logit"}
+
+func (t Transform) String() string { return enumString(t, transformNames, "transform") }
+
+// MarshalText gives the lower-case name.
+func (t Transform) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText takes the lower-case name.
+func (t *Transform) UnmarshalText(b []byte) error {
+	return enumParse(t, b, transformNames, "transform")
+}
+
+// Kind says how a source's readings become a frame's values.
+type Kind uint8
+
+// The kinds.
+const (
+	Gauge   Kind = iota // the reading itself
+	Counter             // cumulative; the frame has its rate per second
+)
+
+// Dimension is a column of a frame.
+type Dimension struct {
+	Name      string
+	Unit      string // of the frame's value: "1/s", "B", "B/s", "s", "share", "cores"
+	Role      Role
+	Transform Transform
+	Kind      Kind
+	// Floor is the least scale (standard deviation) after the transform that can matter; 0 lets the judge choose.
+	Floor float64
+	// Unbounded marks what can grow until a limit is reached: memory, descriptors, threads. Its slope is watched.
+	Unbounded bool
+	// Every is the cadence; 0 is each frame. Slower values are held for two intervals at most and train once.
+	Every time.Duration
+}
+
+// Names of the dimensions that other packages look up. Sources declare more.
+const (
+	DimOffered  = "offered"       // requests/s meant for the instance by key or fair share, before balancing; load
+	DimBytesIn  = "bytes_in"      // request bytes/s received; intake
+	DimRequests = "requests"      // requests/s that it was given; intake
+	DimBytesOut = "bytes_out"     // response bytes/s; response
+	DimInFlight = "in_flight"     // mean requests in flight; response
+	DimErrors   = "errors"        // share of requests answered with 5xx or not at all; response
+	DimP50      = "latency_p50"   // seconds; response
+	DimP99      = "latency_p99"   // seconds; response
+	DimCPU      = "cpu"           // cores; response
+	DimCPUUser  = "cpu_user"      // cores; response
+	DimCPUSys   = "cpu_system"    // cores; response
+	DimRunQueue = "run_queue"     // seconds waiting for a CPU per second; response
+	DimSwitches = "ctx_switches"  // 1/s; response
+	DimRSS      = "memory_rss"    // bytes; response, unbounded
+	DimAnon     = "memory_anon"   // bytes; response, unbounded
+	DimMinor    = "faults_minor"  // 1/s; response
+	DimMajor    = "faults_major"  // 1/s; response
+	DimRefaults = "refaults"      // 1/s; response
+	DimRead     = "io_read"       // bytes/s; response
+	DimWritten  = "io_written"    // bytes/s; response
+	DimThreads  = "threads"       // count; response, unbounded
+	DimFDs      = "descriptors"   // count; response, unbounded
+	DimThrottle = "cpu_throttled" // share of time; response
+	DimPressMem = "memory_stall"  // share of time stalled on memory (PSI some); response
+	DimPressCPU = "cpu_stall"     // share of time stalled on CPU (PSI some); response
+)
+
+// MaxDimensions is the most columns that a pool's schema may have: sets of them are bit masks.
+const MaxDimensions = 64
+
+// Schema is the immutable list of a pool's columns, ordered load, intake, response, and its category sets.
+type Schema struct {
+	dims   []Dimension
+	nload  int
+	nwork  int
+	ncat   int
+	digest uint64
+}
+
+// NewSchema orders the dimensions by role, keeping the order within a role. ncat is the number of category counts a
+// row carries (routes), 0 for none. Duplicate names and more than [MaxDimensions] are errors.
+func NewSchema(dims []Dimension, ncat int) (*Schema, error) {
+	if len(dims) > MaxDimensions {
+		return nil, fmt.Errorf("schema: %d dimensions, at most %d", len(dims), MaxDimensions)
+	}
+	s := &Schema{dims: slices.Clone(dims), ncat: ncat}
+	slices.SortStableFunc(s.dims, func(a, b Dimension) int { return int(a.Role) - int(b.Role) })
+	h := fnv.New64a()
+	for i, d := range s.dims {
+		if slices.ContainsFunc(s.dims[:i], func(o Dimension) bool { return o.Name == d.Name }) {
+			return nil, fmt.Errorf("schema: dimension %q declared twice", d.Name)
+		}
+		switch d.Role {
+		case Load:
+			s.nload++
+			s.nwork++
+		case Intake:
+			s.nwork++
+		case Response:
+		}
+		fmt.Fprintf(h, "%s|%s|%d|%d\n", d.Name, d.Unit, d.Role, d.Transform)
+	}
+	fmt.Fprintf(h, "%d", ncat)
+	s.digest = h.Sum64()
+	return s, nil
+}
+
+// Len is the number of columns.
+func (s *Schema) Len() int { return len(s.dims) }
+
+// Loads is the number of load columns; they come first.
+func (s *Schema) Loads() int { return s.nload }
+
+// Works is the number of load and intake columns, those that responses are conditioned on.
+func (s *Schema) Works() int { return s.nwork }
+
+// Categories is the number of category counts of a row.
+func (s *Schema) Categories() int { return s.ncat }
+
+// Digest identifies names, units, roles, transforms and order.
+func (s *Schema) Digest() uint64 { return s.digest }
+
+// At is column i.
+func (s *Schema) At(i int) Dimension { return s.dims[i] }
+
+// Index is the column of a name, -1 where there is none.
+func (s *Schema) Index(name string) int {
+	return slices.IndexFunc(s.dims, func(d Dimension) bool { return d.Name == name })
+}
+
+// Set is the set of the named columns; names that are not in the schema are left out.
+func (s *Schema) Set(names ...string) Dims {
+	var m Dims
+	for _, n := range names {
+		if i := s.Index(n); i >= 0 {
+			m = m.With(i)
+		}
+	}
+	return m
+}
+
+// Dims is a set of columns.
+type Dims uint64
+
+// Has tells whether column i is in the set.
+func (m Dims) Has(i int) bool { return m>>uint(i)&1 != 0 }
+
+// With adds column i.
+func (m Dims) With(i int) Dims { return m | 1<<uint(i) }
+
+// Len counts the columns of the set.
+func (m Dims) Len() int { return bits.OnesCount64(uint64(m)) }
+
+// Row says whose a row of a frame is and how it may be used. The planner fills it.
+type Row struct {
+	Slot Slot
+	Life Life
+	// Group interns specialization, key and image digest: peers are the rows of one group, and they share scatter.
+	Group uint32
+	// Settings changes whenever a setting of the instance was changed for good: location is then relearnt.
+	Settings uint32
+	// Age is the seconds since the generation began.
+	Age float32
+	// Held: an action is under way or settling. The row trains nothing and is no peer.
+	Held bool
+	// Serving is false while the instance takes no work (warming, drained): not judged, not trained, no peer.
+	Serving bool
+}
+
+// Frame is one tick of one pool: all its rows at once, since peers need all of them. Buffers are reused; whoever
+// keeps a frame beyond a call copies it.
+type Frame struct {
+	At     time.Time
+	Schema *Schema
+	Rows   []Row
+	X      []float64 // row-major, len(Rows) x Schema.Len(), untransformed; NaN is missing this time
+	Have   []Dims    // what each row's instance can be measured by at all
+	Span   []float32 // seconds that each row covers
+	Counts []uint32  // row-major, len(Rows) x Schema.Categories(): requests of each route in this span
+	Labels []string  // names of the categories so far, at most Schema.Categories(); for explanations only
+	Demand Demand
+}
+
+// Reset sizes the frame's buffers for n rows, all values missing, and keeps Schema, Rows and Labels.
+func (f *Frame) Reset(n int) {
+	d, c := f.Schema.Len(), f.Schema.Categories()
+	f.X = slices.Grow(f.X[:0], n*d)[:n*d]
+	for i := range f.X {
+		f.X[i] = nan
+	}
+	f.Have = slices.Grow(f.Have[:0], n)[:n]
+	clear(f.Have)
+	f.Span = slices.Grow(f.Span[:0], n)[:n]
+	clear(f.Span)
+	f.Counts = slices.Grow(f.Counts[:0], n*c)[:n*c]
+	clear(f.Counts)
+	f.Demand = Demand{}
+}
+
+// Value is row r's value of column c.
+func (f *Frame) Value(r, c int) float64 { return f.X[r*f.Schema.Len()+c] }
+
+// Demand is what was asked of the whole pool in one tick.
+type Demand struct {
+	Arrivals float64 `json:"arrivals"` // requests/s
+	Rejected float64 `json:"rejected"` // requests/s refused by a full queue or for want of an instance
+	InFlight float64 `json:"inFlight"`
+	Queued   float64 `json:"queued"`
+}
