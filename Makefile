@@ -1,0 +1,50 @@
+# The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
+.PHONY: check fmt lint test e2e generate demo-proof bench-core bench-telemetry cold-run clean
+
+GO ?= go
+LINT := bin/golangci-lint
+
+check: lint test
+
+$(LINT): tools.mod tools.sum
+	@echo "building the linter that tools.mod pins (some minutes the first time)"
+	$(GO) build -modfile=tools.mod -o $(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+lint: $(LINT)
+	$(LINT) fmt --diff ./...
+	$(LINT) run ./...
+
+fmt: $(LINT)
+	$(LINT) fmt ./...
+
+# The race detector needs a C compiler. Skipped tests say why; .ci/run collects the reasons.
+test:
+	$(GO) test -race ./...
+
+# Programs that nobody here wrote: python3, gunicorn, node, redis-server, wrk (Debian's packages).
+e2e:
+	$(GO) test -count=1 -tags e2e -timeout 20m -v ./test/e2e
+
+generate:
+	$(GO) generate ./...
+
+# The demo for five seeds and for no faults, at the shipped defaults: some 50 minutes. SPEED=4 shortens the intervals.
+SPEED ?= 1
+demo-proof:
+	$(GO) run ./test/demoproof -speed $(SPEED)
+
+# Judge and learn, one instance's share, beside gonum's Mahalanobis distance in the same run.
+bench-core:
+	$(GO) test -run '^$$' -bench . -benchmem ./core/...
+
+# One process sample beside prometheus/procfs reading the same fields.
+bench-telemetry:
+	$(GO) test -run '^$$' -bench . -benchmem ./telemetry
+
+# What the first `go run` costs with an empty build cache.
+cold-run:
+	@dir=$$(mktemp -d); start=$$(date +%s.%N); GOCACHE=$$dir $(GO) run ./cmd/fettle version; end=$$(date +%s.%N); \
+	echo "cold go run ./cmd/fettle version: $$(echo "$$end - $$start" | bc) s on $$(nproc) cores"; rm -rf $$dir
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,2 @@
+// Package stray is named by no rule.
+package stray
