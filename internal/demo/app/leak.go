@@ -1,0 +1,49 @@
+package app
+
+import (
+	"sync"
+	"time"
+)
+
+// leak is memory that is taken and never given back. A soft reset does not know of it.
+type leak struct {
+	mu   sync.Mutex
+	rate float64  // bytes a second; guarded by mu
+	held [][]byte // guarded by mu
+	size int64    // guarded by mu
+}
+
+// start leaks at the rate for as long as the process lives; a second call changes the rate.
+func (l *leak) start(rate float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rate == 0 {
+		go l.run()
+	}
+	l.rate = rate
+}
+
+func (l *leak) run() {
+	const every = 50 * time.Millisecond
+	for range time.Tick(every) {
+		l.grow(every)
+	}
+}
+
+// grow takes and touches what is due for a span.
+func (l *leak) grow(span time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := make([]byte, int(l.rate*span.Seconds()))
+	for i := 0; i < len(b); i += 512 {
+		b[i] = 1
+	}
+	l.held = append(l.held, b)
+	l.size += int64(len(b))
+}
+
+func (l *leak) total() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size
+}
