@@ -1,0 +1,251 @@
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ft "github.com/fettle-dev/fettle"
+)
+
+// attachment joins one source and one instance. A worker of the crew attaches and reads; the sampler takes what was
+// read. A worker that blocks in it keeps it, and the sampler goes on without.
+type attachment struct {
+	source *source
+	in     ft.Instance
+
+	// Of the worker that holds it.
+	reader ft.Reader
+	raw    []float64
+	counts []uint64
+	readAt time.Time
+
+	changes atomic.Uint64 // counts attaching, so that the sampler resolves columns again
+
+	mu          sync.Mutex
+	held        bool // a worker is in it
+	detached    bool
+	fresh       bool // raw was read and not taken yet
+	late        bool // it blocked: what it reads is of no tick
+	fault       error
+	ableTo      ft.Dims // of the source's dimensions
+	unavailable ft.Unavailable
+	final       bool // it can never be attached to
+	retryAt     time.Time
+
+	// Of the sampler.
+	use       ft.Dims // the source's dimensions that come from here
+	last      []float64
+	lastAt    []time.Duration // since the sampler's epoch; -1 for never
+	shown     []float64
+	was       []uint64
+	wasAt     time.Duration
+	lastFault bool
+}
+
+func newAttachment(src *source, in ft.Instance) *attachment {
+	n := len(src.dims)
+	a := &attachment{
+		source: src, in: in,
+		raw: make([]float64, n), counts: make([]uint64, src.ncat),
+		last: make([]float64, n), lastAt: make([]time.Duration, n), shown: make([]float64, n),
+		was: make([]uint64, src.ncat), wasAt: -1,
+	}
+	for i := range a.lastAt {
+		a.lastAt[i] = -1
+		a.shown[i] = nan
+	}
+	return a
+}
+
+// ready tells whether a worker may be sent into it now.
+func (a *attachment) ready(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fresh = false
+	return !a.held && !a.detached && !a.final && (a.retryAt.IsZero() || !now.Before(a.retryAt))
+}
+
+// work attaches, if that was not done yet, and reads. It runs on a worker.
+func (a *attachment) work(now time.Time) {
+	a.mu.Lock()
+	if a.held || a.detached {
+		a.mu.Unlock()
+		return
+	}
+	a.held = true
+	a.mu.Unlock()
+	err := a.attach(now)
+	if err == nil {
+		a.readAt = a.clock()
+		if err = a.reader.Read(now, a.raw, a.counts); err != nil {
+			err = fmt.Errorf("read %s: %w", a.in.Ref, err)
+		}
+	}
+	a.mu.Lock()
+	a.held = false
+	a.fault = err
+	a.fresh = err == nil && !a.late
+	a.late = false
+	gone := a.detached
+	a.mu.Unlock()
+	if gone {
+		a.closeReader()
+	}
+}
+
+// clock is when what is read now was so.
+func (a *attachment) clock() time.Time {
+	if a.source.batcher == nil {
+		return time.Now()
+	}
+	_, at, _ := a.source.batch.state()
+	return at
+}
+
+func (a *attachment) attach(now time.Time) error {
+	if a.reader != nil {
+		return nil
+	}
+	r, missing, err := a.source.Attach(a.in)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.unavailable = ft.Unavailable{}
+		for _, d := range a.source.dims {
+			a.unavailable[d.Name] = err.Error()
+		}
+		a.ableTo = 0
+		a.final = errors.Is(err, ft.ErrUnavailable)
+		a.retryAt = now.Add(attachAgain)
+		a.changes.Add(1)
+		if a.final {
+			return errNotHere
+		}
+		return err
+	}
+	a.reader, a.unavailable, a.retryAt = r, missing, time.Time{}
+	if a.unavailable == nil {
+		a.unavailable = ft.Unavailable{}
+	}
+	a.ableTo = 0
+	for i, d := range a.source.dims {
+		if _, is := missing[d.Name]; !is {
+			a.ableTo = a.ableTo.With(i)
+		}
+	}
+	a.changes.Add(1)
+	return nil
+}
+
+// errNotHere is not told as a fault: what a machine does not offer is in Unavailable.
+var errNotHere = errors.New("not available")
+
+// take gives whether there is a new reading, of when, and the fault if there is one.
+func (a *attachment) take() (fresh bool, at time.Time, fault error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held {
+		a.late = true
+		return false, at, errBlocks
+	}
+	fresh, a.fresh = a.fresh, false
+	if fresh {
+		at = a.readAt
+	}
+	if !errors.Is(a.fault, errNotHere) {
+		fault = a.fault
+	}
+	return fresh, at, fault
+}
+
+var errBlocks = errors.New("its reader blocks")
+
+// turned tells whether a fault began or ended.
+func (a *attachment) turned(fault error) bool {
+	was := a.lastFault
+	a.lastFault = fault != nil
+	return was != a.lastFault
+}
+
+func (a *attachment) able() ft.Dims {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ableTo
+}
+
+// missing is what cannot be measured, once that is known.
+func (a *attachment) missing() (ft.Unavailable, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unavailable, a.unavailable != nil
+}
+
+// detach closes the reader, or leaves that to the worker that blocks in it, and tells which.
+func (a *attachment) detach() (blocks bool) {
+	a.mu.Lock()
+	blocks = a.held
+	a.detached = true
+	a.mu.Unlock()
+	if !blocks {
+		a.closeReader()
+	}
+	return blocks
+}
+
+func (a *attachment) closeReader() {
+	if a.reader != nil {
+		_ = a.reader.Close() // it only read
+		a.reader = nil
+	}
+}
+
+// difference writes the row's values: gauges as they are, counters as rates since their last reading. A counter that
+// ran backwards, or was not read for longer than the longest span, gives NaN and begins anew.
+func (a *attachment) difference(longest, at time.Duration, row []float64, counts []uint32) {
+	for i, d := range a.source.dims {
+		v := a.raw[i]
+		if math.IsNaN(v) {
+			continue
+		}
+		out := v
+		if d.Kind == ft.Counter {
+			span := at - a.lastAt[i]
+			switch {
+			case a.lastAt[i] < 0, span <= 0, span > max(longest, 2*d.Every), v < a.last[i]:
+				out = nan
+			default:
+				out = (v - a.last[i]) / span.Seconds()
+			}
+		}
+		a.last[i], a.lastAt[i], a.shown[i] = v, at, out
+		if a.use.Has(i) {
+			row[a.source.columns[i]] = out
+		}
+	}
+	a.hold(at, row)
+	a.count(longest, at, counts)
+}
+
+// hold repeats the values of slow dimensions for two of their intervals at most.
+func (a *attachment) hold(at time.Duration, row []float64) {
+	for i, d := range a.source.dims {
+		if d.Every > 0 && a.use.Has(i) && a.lastAt[i] >= 0 && at > a.lastAt[i] && at-a.lastAt[i] <= 2*d.Every {
+			row[a.source.columns[i]] = a.shown[i]
+		}
+	}
+}
+
+// count differences the category counts; what cannot be told counts nothing.
+func (a *attachment) count(longest, at time.Duration, counts []uint32) {
+	for i, n := range a.counts {
+		if a.wasAt >= 0 && at-a.wasAt <= longest && n >= a.was[i] {
+			counts[i] = uint32(min(n-a.was[i], 1<<32-1))
+		}
+		a.was[i] = n
+	}
+	a.wasAt = at
+}

@@ -1,0 +1,182 @@
+package telemetry
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// census knows which processes there are: a list of all of them, made now and then, and the births since. A birth is
+// noticed by the number that the youngest task got (/proc/loadavg): only the numbers given out since the last look are
+// looked at, once for all instances. Processes that lived shorter than the time between two looks are never seen; what
+// they used is in their parent's counters when it waited for them. It is safe for concurrent use.
+type census struct {
+	mu     sync.Mutex
+	trees  int
+	load   file
+	proc   file // for the list
+	buf    buffers
+	pids   []int
+	looked time.Time
+	listed time.Time
+	last   int   // the youngest number at the last look
+	again  []int // numbers that were given out but not there yet: once more
+
+	list    []birth // all processes, as of the listing
+	listing uint64  // counts the listings
+	births  []birth // since the listing
+}
+
+// birth is a process as it was when it was found.
+type birth struct {
+	pid, parent, session int
+	start                uint64
+}
+
+const (
+	// lookEvery bounds how often the births are looked at, however many instances and pools there are.
+	lookEvery = 50 * time.Millisecond
+	// listEvery is how often all processes are listed in any case, so that nothing that was missed stays so for long.
+	listEvery = 30 * time.Second
+	// mostBirths between two looks, and in all since a listing; with more, all processes are listed.
+	mostBirths  = 256
+	mostRecords = 4096
+)
+
+// join opens what is needed for the first of the trees that follow the census; leave closes it with the last.
+func (c *census) join() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trees == 0 {
+		var err error
+		if c.load, err = open("/proc/loadavg"); err != nil {
+			return err
+		}
+		if c.proc, err = open("/proc"); err != nil {
+			c.load.close()
+			return err
+		}
+		c.listed, c.looked = time.Time{}, time.Time{}
+	}
+	c.trees++
+	return nil
+}
+
+func (c *census) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trees--
+	if c.trees == 0 {
+		c.load.close()
+		c.proc.close()
+	}
+}
+
+// look notes who was born since the last look. It costs one pread when nobody was.
+func (c *census) look(now time.Time) error {
+	if !c.looked.IsZero() && now.Sub(c.looked).Abs() < lookEvery {
+		return nil
+	}
+	b, err := c.load.read(c.buf.b[:])
+	if err != nil {
+		return fmt.Errorf("read /proc/loadavg: %w", err)
+	}
+	youngest, ok := parseLastPID(b)
+	if !ok {
+		return fmt.Errorf("read /proc/loadavg: %q ends in no number", b)
+	}
+	c.looked = now
+	n := youngest - c.last
+	if n < 0 || n > mostBirths || len(c.births) > mostRecords || c.listed.IsZero() || now.Sub(c.listed).Abs() > listEvery {
+		return c.listAll(now, youngest)
+	}
+	retry := len(c.again)
+	for pid := c.last + 1; pid <= youngest; pid++ {
+		if !c.note(pid) {
+			c.again = append(c.again, pid)
+		}
+	}
+	for _, pid := range c.again[:retry] {
+		c.note(pid)
+	}
+	c.again = c.again[:copy(c.again, c.again[retry:])]
+	c.last = youngest
+	return nil
+}
+
+func (c *census) note(pid int) bool {
+	b, ok := c.find(pid)
+	if ok && !c.isThread(pid) {
+		c.births = append(c.births, b)
+	}
+	return ok
+}
+
+func (c *census) find(pid int) (birth, bool) {
+	f, err := open(procPath(pid, "stat"))
+	if err != nil {
+		return birth{}, false
+	}
+	defer f.close()
+	b, err := f.read(c.buf.b[:])
+	var s stat
+	if err != nil || !parseStat(b, &s) {
+		return birth{}, false
+	}
+	return birth{pid: s.pid, parent: s.parent, session: s.session, start: s.start}, true
+}
+
+// isThread tells a thread's number, which /proc knows too though it does not list it.
+func (c *census) isThread(pid int) bool {
+	f, err := open(procPath(pid, "status"))
+	if err != nil {
+		return false
+	}
+	defer f.close()
+	b, err := f.read(c.buf.b[:])
+	v := [1]uint64{}
+	return err == nil && parseKeyed(b, []string{"Tgid"}, v[:]) == 1 && v[0] != uint64(pid)
+}
+
+func (c *census) listAll(now time.Time, youngest int) error {
+	var err error
+	if c.pids, err = c.proc.numbers(c.pids[:0], c.buf.dir[:]); err != nil {
+		return fmt.Errorf("list /proc: %w", err)
+	}
+	c.list, c.births, c.again = c.list[:0], c.births[:0], c.again[:0]
+	for _, pid := range c.pids {
+		if b, ok := c.find(pid); ok {
+			c.list = append(c.list, b)
+		}
+	}
+	slices.SortFunc(c.list, func(a, b birth) int { return cmp.Compare(a.start, b.start) })
+	c.listing++
+	c.listed, c.last = now, youngest
+	return nil
+}
+
+// mark is how far a tree has followed the census.
+type mark struct {
+	listing uint64
+	births  int
+}
+
+// follow calls f with each process that was found since the mark, parents before children, and with
+// all of them after a new listing. It returns the new mark; f must not keep the census waiting.
+func (c *census) follow(now time.Time, m mark, f func(birth)) (mark, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.look(now)
+	if m.listing != c.listing {
+		m = mark{listing: c.listing}
+		for _, b := range c.list {
+			f(b)
+		}
+	}
+	for ; m.births < len(c.births); m.births++ {
+		f(c.births[m.births])
+	}
+	return m, err
+}

@@ -1,0 +1,299 @@
+package telemetry
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The columns of procfs readers, in the order of its dimensions.
+const (
+	colCPU = iota
+	colUser
+	colSystem
+	colWait
+	colSwitches
+	colRSS
+	colAnon
+	colMinor
+	colMajor
+	colRead
+	colWritten
+	colThreads
+	colFDs
+	procColumns
+)
+
+// mostMembers bounds the processes of one instance that are read.
+const mostMembers = 256
+
+// groupsEvery is how often the list of processes of an instance's control group is read.
+const groupsEvery = 5 * time.Second
+
+// tree reads an instance: its leader and all that descends from it or belongs to its session or control group.
+//
+// The sums only grow. What a member did is added as it does it. When a member is gone, its parent's counters of
+// waited-for children have grown by all that it ever did: that part is taken off again, so that nothing counts twice.
+// When nobody waited for it, there is nothing to take off, and what it did stays in the sum.
+type tree struct {
+	session  int // the leader's own session, 0 if it leads none
+	census   *census
+	mark     mark
+	found    func(birth) // consider, bound once
+	fdCount  fdCounter
+	fdsEvery time.Duration // 0: each time
+	fdsAt    time.Time
+	procs    file // cgroup.procs of the instance's own group, if it has one
+	grouped  time.Time
+	buf      buffers
+	members  []*process // parents before children
+	lastAt   uint64     // clock ticks since boot, at the last read
+
+	sum [procColumns]float64 // counters, in the units of the dimensions
+}
+
+// Read implements [ft.Reader].
+func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
+	err := t.recruit(now)
+	at := bootTicks()
+	if t.pass() {
+		// A member is gone: its parent may have been read before it was waited for. Once more, until all agree.
+		for i := 0; i < 2 && t.pass(); i++ {
+		}
+	}
+	t.account(row, t.due(now))
+	t.bury()
+	t.lastAt = at
+	return err
+}
+
+// due tells whether the descriptors are to be counted in this read.
+func (t *tree) due(now time.Time) bool {
+	if t.fdsEvery > 0 && !t.fdsAt.IsZero() && now.Sub(t.fdsAt) < t.fdsEvery {
+		return false
+	}
+	t.fdsAt = now
+	return true
+}
+
+// recruit adds the members that were born, or found, since the last time.
+func (t *tree) recruit(now time.Time) error {
+	n := len(t.members)
+	var err error
+	t.mark, err = t.census.follow(now, t.mark, t.found)
+	if t.procs != closed && (t.grouped.IsZero() || now.Sub(t.grouped).Abs() >= groupsEvery) {
+		t.grouped = now
+		if b, err := t.procs.all(nil); err == nil {
+			for _, pid := range appendNumbers(nil, b) {
+				t.add(pid, 0)
+			}
+		}
+	}
+	if len(t.members) != n {
+		slices.SortStableFunc(t.members, func(a, b *process) int {
+			return cmp.Or(cmp.Compare(a.last.start, b.last.start), cmp.Compare(a.pid, b.pid))
+		})
+	}
+	return err
+}
+
+func (t *tree) consider(b birth) {
+	if len(t.members) == 0 {
+		return // the session's number may be another's by now
+	}
+	mine := t.session != 0 && b.session == t.session
+	for i := 0; i < len(t.members) && !mine; i++ {
+		m := t.members[i]
+		mine = m.pid == b.parent && m.last.start <= b.start
+	}
+	if mine {
+		t.add(b.pid, b.start)
+	}
+}
+
+func (t *tree) add(pid int, start uint64) {
+	if len(t.members) >= mostMembers || slices.ContainsFunc(t.members, func(m *process) bool { return m.pid == pid }) {
+		return
+	}
+	p, err := openProcess(pid, start, &t.fdCount, &t.buf)
+	if err != nil {
+		return // ended already: its parent has what it did
+	}
+	if t.lastAt != 0 && p.last.start > t.lastAt {
+		p.begin() // born since the last read: all that it did is new
+	}
+	t.members = append(t.members, p)
+}
+
+// begin makes all that the process did so far count.
+func (p *process) begin() {
+	p.last.own, p.last.waited, p.last.read, p.last.written = usage{}, usage{}, 0, 0
+	p.listed = false
+	for i := range p.threads {
+		p.threads[i].last = taskTimes{}
+	}
+}
+
+// pass reads all members, parents first; it tells whether one was found gone in it.
+func (t *tree) pass() bool {
+	gone := false
+	for _, p := range t.members {
+		if p.now.gone {
+			continue
+		}
+		p.readStat(&t.buf)
+		if p.now.gone {
+			gone = true
+			continue
+		}
+		p.readRest(&t.buf)
+	}
+	return gone
+}
+
+// account adds what was done since the last read to the sums and fills the row.
+func (t *tree) account(row []float64, countFDs bool) {
+	var rss, anon, threads, fds float64
+	alive, ioOK, memOK := 0, true, true
+	for _, p := range t.members {
+		if p.now.gone {
+			continue
+		}
+		waited, read, written := t.inherited(p)
+		t.charge(p, waited, read, written)
+		if p.now.dead {
+			continue
+		}
+		alive++
+		threads += float64(p.now.threads)
+		rss += float64(p.now.rss * pageSize)
+		anon += float64(p.now.anon * pageSize)
+		memOK = memOK && (p.now.memOK || p.statm == closed)
+		ioOK = ioOK && (p.now.ioOK || p.io == closed)
+		if p.fds != closed && countFDs {
+			fds += p.fdCount.count(p.fds, &t.buf)
+		}
+	}
+	if !countFDs {
+		fds = math.NaN()
+	}
+	if alive == 0 {
+		fill(row, math.NaN())
+		return
+	}
+	copy(row, t.sum[:])
+	row[colRSS], row[colAnon], row[colThreads], row[colFDs] = rss, anon, threads, fds
+	if !memOK {
+		row[colRSS], row[colAnon] = math.NaN(), math.NaN()
+	}
+	if !ioOK {
+		row[colRead], row[colWritten] = math.NaN(), math.NaN()
+	}
+}
+
+// charge adds what p did since its last reading, and what it got from children that no member was seen as.
+func (t *tree) charge(p *process, waited usage, read, written uint64) {
+	own := p.now.own.minus(p.last.own)
+	all := own.plus(waited)
+	d := p.readThreads(&t.buf)
+	cpu := float64(own.user+own.system) / clockTick
+	if d.exact {
+		cpu = float64(d.run) / 1e9
+	}
+	t.sum[colCPU] += cpu + float64(waited.user+waited.system)/clockTick
+	t.sum[colUser] += float64(all.user) / clockTick
+	t.sum[colSystem] += float64(all.system) / clockTick
+	t.sum[colMinor] += float64(all.minor)
+	t.sum[colMajor] += float64(all.major)
+	t.sum[colWait] += float64(d.wait) / 1e9
+	t.sum[colSwitches] += float64(d.turns)
+	t.sum[colRead] += float64(read)
+	t.sum[colWritten] += float64(written)
+	p.last = p.now
+}
+
+// inherited is what the counters of p's ended children, and its I/O, grew by, less what those children did as members.
+func (t *tree) inherited(p *process) (waited usage, read, written uint64) {
+	waited = p.now.waited.minus(p.last.waited)
+	read, written = less(p.now.read, p.last.read), less(p.now.written, p.last.written)
+	left := waited.minor
+	for _, q := range t.members {
+		if !q.now.gone || t.heir(q) != p {
+			continue
+		}
+		whole := q.last.own.plus(q.last.waited)
+		// Each process has faults of its own; that they are missing in the parent says that nobody waited for it.
+		if whole.minor > left {
+			continue
+		}
+		left -= whole.minor
+		waited = waited.minus(whole)
+		read, written = less(read, q.last.read), less(written, q.last.written)
+	}
+	return waited, read, written
+}
+
+// heir is the nearest ancestor that is not gone, nil if there is none.
+func (t *tree) heir(q *process) *process {
+	for range len(t.members) {
+		i := slices.IndexFunc(t.members, func(m *process) bool { return m.pid == q.last.parent && m != q })
+		if i < 0 {
+			return nil
+		}
+		if q = t.members[i]; !q.now.gone {
+			return q
+		}
+	}
+	return nil
+}
+
+// bury drops the members that are gone.
+func (t *tree) bury() {
+	t.members = slices.DeleteFunc(t.members, func(p *process) bool {
+		if p.now.gone {
+			p.close()
+		}
+		return p.now.gone
+	})
+}
+
+// Close implements [ft.Reader].
+func (t *tree) Close() error {
+	for _, p := range t.members {
+		p.close()
+	}
+	t.members = nil
+	t.procs.close()
+	t.census.leave()
+	return nil
+}
+
+func fill(row []float64, v float64) {
+	for i := range row {
+		row[i] = v
+	}
+}
+
+// bootTicks is the time since boot in the unit of a process's start time; 0 where the clock cannot be read.
+func bootTicks() uint64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return uint64(ts.Sec)*clockTick + uint64(ts.Nsec)/(1e9/clockTick)
+}
+
+// ownGroup is the list of processes of a control group that is the instance's own.
+func ownGroup(v2 string, v1 map[string]string) string {
+	if v2 != "" {
+		return v2 + "/cgroup.procs"
+	}
+	for _, name := range slices.Sorted(maps.Keys(v1)) {
+		return v1[name] + "/cgroup.procs"
+	}
+	return ""
+}
