@@ -20,6 +20,7 @@ type census struct {
 	buf    buffers
 	pids   []int
 	looked time.Time
+	ticks  uint64 // clock ticks since boot at that time
 	listed time.Time
 	last   int   // the youngest number at the last look
 	again  []int // numbers that were given out but not there yet: once more
@@ -33,6 +34,8 @@ type census struct {
 type birth struct {
 	pid, parent, session int
 	start                uint64
+	// listed: it was in a list of all processes, and so may be older than the last look.
+	listed bool
 }
 
 const (
@@ -79,6 +82,7 @@ func (c *census) look(now time.Time) error {
 	if !c.looked.IsZero() && now.Sub(c.looked).Abs() < lookEvery {
 		return nil
 	}
+	ticks := bootTicks()
 	b, err := c.load.read(c.buf.b[:])
 	if err != nil {
 		return fmt.Errorf("read /proc/loadavg: %w", err)
@@ -87,7 +91,7 @@ func (c *census) look(now time.Time) error {
 	if !ok {
 		return fmt.Errorf("read /proc/loadavg: %q ends in no number", b)
 	}
-	c.looked = now
+	c.looked, c.ticks = now, ticks
 	n := youngest - c.last
 	if n < 0 || n > mostBirths || len(c.births) > mostRecords || c.listed.IsZero() || now.Sub(c.listed).Abs() > listEvery {
 		return c.listAll(now, youngest)
@@ -148,6 +152,7 @@ func (c *census) listAll(now time.Time, youngest int) error {
 	c.list, c.births, c.again = c.list[:0], c.births[:0], c.again[:0]
 	for _, pid := range c.pids {
 		if b, ok := c.find(pid); ok {
+			b.listed = true
 			c.list = append(c.list, b)
 		}
 	}
@@ -161,16 +166,17 @@ func (c *census) listAll(now time.Time, youngest int) error {
 type mark struct {
 	listing uint64
 	births  int
+	ticks   uint64 // clock ticks since boot at the look
 }
 
 // follow calls f with each process that was found since the mark, parents before children, and with
-// all of them after a new listing. It returns the new mark; f must not keep the census waiting.
+// all of them after a new listing. It returns the new mark, with the time of the look; f must not keep the census waiting.
 func (c *census) follow(now time.Time, m mark, f func(birth)) (mark, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.look(now)
 	if m.listing != c.listing {
-		m = mark{listing: c.listing}
+		m.listing, m.births = c.listing, 0
 		for _, b := range c.list {
 			f(b)
 		}
@@ -178,5 +184,6 @@ func (c *census) follow(now time.Time, m mark, f func(birth)) (mark, error) {
 	for ; m.births < len(c.births); m.births++ {
 		f(c.births[m.births])
 	}
+	m.ticks = c.ticks
 	return m, err
 }

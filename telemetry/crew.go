@@ -146,10 +146,13 @@ type batch struct {
 // under way, it is not asked for again, and its source is not read.
 func (c *crew) runBatches(ctx context.Context, now time.Time, sources []*source) {
 	n := 0
-	ended := make(chan struct{}, len(sources))
+	var ended chan struct{}
 	for _, s := range sources {
 		if s.batcher == nil || !s.batch.begin() {
 			continue
+		}
+		if ended == nil {
+			ended = make(chan struct{}, len(sources))
 		}
 		n++
 		c.all.Go(func() {

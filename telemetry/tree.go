@@ -59,7 +59,6 @@ type tree struct {
 // Read implements [ft.Reader].
 func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
 	err := t.recruit(now)
-	at := bootTicks()
 	if t.pass() {
 		// A member is gone: its parent may have been read before it was waited for. Once more, until all agree.
 		for i := 0; i < 2 && t.pass(); i++ {
@@ -67,7 +66,6 @@ func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
 	}
 	t.account(row, t.due(now))
 	t.bury()
-	t.lastAt = at
 	return err
 }
 
@@ -89,7 +87,7 @@ func (t *tree) recruit(now time.Time) error {
 		t.grouped = now
 		if b, err := t.procs.all(nil); err == nil {
 			for _, pid := range appendNumbers(nil, b) {
-				t.add(pid, 0)
+				t.add(pid, 0, false)
 			}
 		}
 	}
@@ -111,11 +109,12 @@ func (t *tree) consider(b birth) {
 		mine = m.pid == b.parent && m.last.start <= b.start
 	}
 	if mine {
-		t.add(b.pid, b.start)
+		t.add(b.pid, b.start, !b.listed || b.start > t.mark.ticks)
 	}
 }
 
-func (t *tree) add(pid int, start uint64) {
+// add makes a process a member. All that it did counts when it was born since the last read; else only what it will do.
+func (t *tree) add(pid int, start uint64, born bool) {
 	if len(t.members) >= mostMembers || slices.ContainsFunc(t.members, func(m *process) bool { return m.pid == pid }) {
 		return
 	}
@@ -123,8 +122,8 @@ func (t *tree) add(pid int, start uint64) {
 	if err != nil {
 		return // ended already: its parent has what it did
 	}
-	if t.lastAt != 0 && p.last.start > t.lastAt {
-		p.begin() // born since the last read: all that it did is new
+	if born && t.mark.ticks != 0 {
+		p.begin()
 	}
 	t.members = append(t.members, p)
 }
