@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // Console is the demo's end of the control connections: it knows the processes that run, and plants faults in them.
@@ -30,6 +31,7 @@ type Process struct {
 	ask     sync.Mutex // one command at a time
 	answers chan State
 	gone    chan struct{}
+	ended   time.Time // once gone is closed
 }
 
 // ErrGone is of a process that runs no longer.
@@ -64,7 +66,10 @@ func (c *Console) serve(conn net.Conn) {
 		return
 	}
 	p := &Process{Instance: hello.Instance, PID: hello.PID, conn: conn, answers: make(chan State, 1), gone: make(chan struct{})}
-	defer close(p.gone)
+	defer func() {
+		p.ended = time.Now()
+		close(p.gone)
+	}()
 	if !c.add(p) {
 		return
 	}
@@ -153,3 +158,6 @@ func (p *Process) Do(ctx context.Context, cmd Command) (State, error) {
 
 // Gone is closed when the process has ended.
 func (p *Process) Gone() <-chan struct{} { return p.gone }
+
+// Ended is when it did, once Gone is closed.
+func (p *Process) Ended() time.Time { return p.ended }

@@ -41,49 +41,45 @@ type twist struct {
 	rnd      *rand.Rand
 }
 
-// NewGenerator makes one for the pool at an address. The transport may be nil for a real one.
-func NewGenerator(addr string, s *Schedule, rt http.RoundTripper) *Generator {
+// NewGenerator makes one for the pool at an address. All records are stamped with the time since began. The transport
+// may be nil for a real one.
+func NewGenerator(addr string, began time.Time, s *Schedule, rt http.RoundTripper) *Generator {
 	if rt == nil {
 		// Idle connections are given up long before a server would, so that a request which has to be sent twice
 		// met a connection that was cut under it.
 		rt = &http.Transport{MaxIdleConnsPerHost: 512, IdleConnTimeout: 5 * time.Second, DisableCompression: true}
 	}
 	return &Generator{
-		host: addr, client: &http.Client{Transport: rt, Timeout: patience}, began: time.Now(),
+		host: addr, client: &http.Client{Transport: rt, Timeout: patience}, began: began,
 		sched: s, owners: map[string]string{},
 	}
 }
 
-// Since is the time since the generator was made, by which all records are stamped.
-func (g *Generator) Since() time.Duration { return time.Since(g.began) }
-
-// Run sends requests until ctx ends and then waits for the answers in flight.
-func (g *Generator) Run(ctx context.Context) {
+// Run sends requests until halt is closed and then waits for the answers in flight; the end of ctx gives up on them.
+func (g *Generator) Run(ctx context.Context, halt <-chan struct{}) {
 	var wg sync.WaitGroup
 	defer g.client.CloseIdleConnections()
 	defer wg.Wait()
-	offset := g.Since()
+	offset := time.Since(g.began)
 	for {
 		r, owner := g.next()
-		if !sleepUntil(ctx, g.began.Add(offset+r.At)) {
+		if !sleepUntil(ctx, halt, g.began.Add(offset+r.At)) {
 			return
 		}
-		wg.Go(func() { g.send(r, owner) })
+		wg.Go(func() { g.send(ctx, r, owner) })
 	}
 }
 
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	d := time.Until(at)
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
+func sleepUntil(ctx context.Context, halt <-chan struct{}, at time.Time) bool {
+	t := time.NewTimer(time.Until(at))
 	defer t.Stop()
 	select {
-	case <-t.C:
-		return true
+	case <-halt:
+		return false
 	case <-ctx.Done():
 		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -148,17 +144,17 @@ func (g *Generator) Untwist() {
 }
 
 // send sends one request and books what became of it.
-func (g *Generator) send(r Request, owner string) {
-	rec := Record{Sent: g.Since(), Owner: owner}
+func (g *Generator) send(ctx context.Context, r Request, owner string) {
+	rec := Record{Sent: time.Since(g.began), Owner: owner}
 	var tries atomic.Int32
 	// A transport repeats a GET by itself when a kept connection is cut. The user would not notice; the books do.
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { tries.Add(1) }}
-	res, err := g.client.Do(r.http(g.host).WithContext(httptrace.WithClientTrace(context.Background(), trace)))
+	res, err := g.client.Do(r.http(g.host).WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err == nil {
 		_, err = io.Copy(io.Discard, res.Body)
 		err = errors.Join(err, res.Body.Close())
 	}
-	rec.Took = g.Since() - rec.Sent
+	rec.Took = time.Since(g.began) - rec.Sent
 	switch {
 	case err != nil:
 		rec.Outcome = outcomeOf(err)

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,10 @@ const (
 	Made                    // 4xx or 5xx that the instance did not send: it has X-Fettle-Error
 )
 
+var outcomeNames = [...]string{"answered", "failed", "refused", "reset", "timed out", "answered by the router"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
 // Record is one request in the ledger.
 type Record struct {
 	Sent     time.Duration // since the start
@@ -28,6 +34,18 @@ type Record struct {
 	Error    string // X-Fettle-Error of Made
 	Instance string // the ID of X-Fettle-Instance; empty where no answer came
 	Owner    string // the instance that the key was last served by when the request was sent
+}
+
+// String says what became of it.
+func (r Record) String() string {
+	s := fmt.Sprintf("sent at %.1f s, %s after %.3f s", r.Sent.Seconds(), r.Outcome, r.Took.Seconds())
+	if r.Error != "" {
+		s += " (" + r.Error + ")"
+	}
+	if r.Instance != "" {
+		return s + ", by " + r.Instance
+	}
+	return s + ", key of " + cmp.Or(r.Owner, "nobody")
 }
 
 // Lost tells whether the request got no answer of an instance.

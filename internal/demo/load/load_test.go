@@ -126,6 +126,22 @@ func TestArrivalsAscend(t *testing.T) {
 	})
 }
 
+// TestGivesUp: once the demo is interrupted nobody waits for a hung instance.
+func TestGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		g := NewGenerator("pool", time.Now(), NewSchedule(5, 100), transport(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}))
+		g.Run(ctx, nil)
+		if took := time.Since(g.began); took != time.Second {
+			t.Errorf("gave up after %v of virtual time", took)
+		}
+	})
+}
+
 // transport answers as the test says.
 type transport func(*http.Request) (*http.Response, error)
 
@@ -145,16 +161,16 @@ func TestOpenLoop(t *testing.T) {
 		began := time.Now()
 		var mu sync.Mutex
 		var sent []time.Duration
-		g := NewGenerator("pool", NewSchedule(5, 100), transport(func(r *http.Request) (*http.Response, error) {
+		g := NewGenerator("pool", time.Now(), NewSchedule(5, 100), transport(func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
 			sent = append(sent, time.Since(began))
 			mu.Unlock()
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		}))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		g.Run(ctx)
+		halt := make(chan struct{})
+		time.AfterFunc(10*time.Second, func() { close(halt) })
+		g.Run(t.Context(), halt)
 		var want []time.Duration
 		for _, r := range arrivals(NewSchedule(5, 100), 10*time.Second) {
 			want = append(want, r.At)
@@ -201,8 +217,8 @@ func TestOutcomes(t *testing.T) {
 		}), Record{Outcome: Reset}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := NewGenerator("pool", NewSchedule(1, 100), c.rt)
-			g.send(Request{Route: Item, Key: "k0001"}, "")
+			g := NewGenerator("pool", time.Now(), NewSchedule(1, 100), c.rt)
+			g.send(t.Context(), Request{Route: Item, Key: "k0001"}, "")
 			got := g.Ledger.records[0]
 			got.Sent, got.Took = 0, 0
 			if d := cmp.Diff(c.want, got); d != "" {
@@ -245,9 +261,9 @@ func TestSilentRepeatIsALoss(t *testing.T) {
 			}()
 		}
 	}()
-	g := NewGenerator(l.Addr().String(), NewSchedule(1, 100), nil)
+	g := NewGenerator(l.Addr().String(), time.Now(), NewSchedule(1, 100), nil)
 	for range 3 {
-		g.send(Request{Route: Item, Key: "k0001"}, "")
+		g.send(t.Context(), Request{Route: Item, Key: "k0001"}, "")
 	}
 	var got []Outcome
 	for _, r := range g.Ledger.records {
@@ -345,7 +361,7 @@ func TestWindow(t *testing.T) {
 // TestTwist: the victim's keys get heavier routes and rarer keys of its own, the others and the rate stay.
 func TestTwist(t *testing.T) {
 	draw := func(twisted bool) []Request {
-		g := NewGenerator("pool", NewSchedule(4, 100), transport(func(*http.Request) (*http.Response, error) { return nil, errors.ErrUnsupported }))
+		g := NewGenerator("pool", time.Now(), NewSchedule(4, 100), transport(func(*http.Request) (*http.Response, error) { return nil, errors.ErrUnsupported }))
 		if g.Twist("web-1", 1) != 0 || g.twist != nil {
 			t.Fatal("a twist without a known key of the instance")
 		}
