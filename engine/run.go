@@ -22,6 +22,7 @@ const samplerPatience = 10
 // running is what Run shares with other goroutines.
 type running struct {
 	watch
+	steps   steptimes
 	mu      sync.Mutex
 	events  []ft.Event // guarded by mu
 	results []Written  // guarded by mu
@@ -223,6 +224,7 @@ func (l *Loop) Run(ctx context.Context, s Sampler, every time.Duration) error {
 		in.Events, in.Written = l.run.take()
 		now := time.Now()
 		wake := l.Step(now, in)
+		l.run.steps.add(time.Since(now))
 		if judged != nil {
 			free = append(free, judged)
 		}
