@@ -119,6 +119,7 @@ type InstanceStatus struct {
 	Restarts     int                `json:"restarts"`
 	LastError    string             `json:"lastError,omitempty"`
 	Requests     uint64             `json:"requests"`
+	Errors       uint64             `json:"errors"` // answered with 5xx, or not at all
 	InFlight     int                `json:"inFlight"`
 }
 

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/api"
+	"github.com/fettle-dev/fettle/client"
+)
+
+// explanation is what fettle explain -o json prints.
+type explanation struct {
+	Name     string              `json:"name"`
+	Pool     fettle.PoolName     `json:"pool"`
+	Verdict  api.Verdict         `json:"verdict"`
+	Instance *api.InstanceStatus `json:"instance,omitempty"`
+	Peers    []peer              `json:"peers"`
+	Quiet    string              `json:"quiet,omitempty"` // why nothing is done
+	Story    []api.LogEntry      `json:"story"`           // what was seen and done, oldest first
+}
+
+type peer struct {
+	ID    fettle.InstanceID `json:"id"`
+	Level fettle.Level      `json:"level"`
+	Score float64           `json:"score"`
+}
+
+// storyKinds are the events that explain what was seen and done.
+var storyKinds = []string{"judged", "opened", "closed", "trial", "declined", "recovered", "exited", "unresponsive", "responsive", "exceeded", "commanded", "braked"}
+
+func (c *cli) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain INSTANCE|POOL",
+		Short: "What the verdict is, by what evidence, what was done, and whether it helped",
+		Long: `Says in words how an instance or a pool behaves compared with what is usual, by what evidence, since when, and how
+its peers do; what is foreseen; what was done about it and whether that helped, or why nothing is done; and what cannot
+be measured here.`,
+		Example: `  fettle explain web-3
+  fettle explain web
+  fettle explain web-3 -o json`,
+		Args: exactly("INSTANCE or POOL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			e, err := explain(cmd.Context(), cl, args[0])
+			if err != nil {
+				return err
+			}
+			if c.format == "json" {
+				return c.printJSON(e)
+			}
+			c.printExplanation(&e)
+			return nil
+		},
+	}
+}
+
+func explain(ctx context.Context, cl *client.Client, name string) (e explanation, err error) {
+	e = explanation{Name: name, Peers: []peer{}, Story: []api.LogEntry{}}
+	filter := api.LogFilter{Kinds: storyKinds, Limit: 30}
+	p, err := cl.Pool(ctx, fettle.PoolName(name))
+	if errors.Is(err, fettle.ErrNotFound) {
+		if p, err = ownerOf(ctx, cl, fettle.InstanceID(name)); err != nil {
+			return e, err
+		}
+		in, err := cl.Instance(ctx, fettle.InstanceID(name))
+		if err != nil {
+			return e, err
+		}
+		e.Instance, e.Verdict, e.Quiet, filter.Instance = &in, in.Verdict, in.Quiet, in.ID
+	} else if err != nil {
+		return e, err
+	} else {
+		e.Verdict = p.Verdict
+	}
+	e.Pool, filter.Pool = p.Name, p.Name
+	for i := range p.Instances {
+		if in := &p.Instances[i]; string(in.ID) != name {
+			e.Peers = append(e.Peers, peer{in.ID, in.Level, in.Score})
+		}
+	}
+	err = cl.Log(ctx, filter, func(l api.LogEntry) error {
+		e.Story = append(e.Story, l)
+		return nil
+	})
+	return e, err
+}
+
+// ownerOf is the pool of an instance; its error names what there is.
+func ownerOf(ctx context.Context, cl *client.Client, id fettle.InstanceID) (api.PoolStatus, error) {
+	p, err := cl.Pool(ctx, id.Pool())
+	if err == nil || !errors.Is(err, fettle.ErrNotFound) {
+		return p, err
+	}
+	ps, err := cl.Pools(ctx)
+	if err != nil {
+		return p, err
+	}
+	return p, fmt.Errorf("%q is neither a pool nor an instance: %w; there are the pools %s", id, fettle.ErrNotFound, poolNames(ps))
+}
+
+func (c *cli) printExplanation(e *explanation) {
+	p := painter(c.out)
+	v := &e.Verdict
+	c.say("%s", p.bold(sentence(e)))
+	if e.Instance != nil {
+		c.printInstance(e.Instance)
+	}
+	if v.Since != nil && v.Level >= fettle.Low {
+		c.say("  since      %s (%s ago)", v.Since.Local().Format(time.TimeOnly), span(time.Since(*v.Since)))
+	}
+	c.printEvidence(p, v)
+	if f := v.Forecast; f != nil {
+		c.say("\n  forecast   %s reaches %s at about %s, in %s", f.Dimension, significant(f.Limit), f.At.Local().Format(time.TimeOnly), span(time.Until(f.At)))
+	}
+	if len(e.Peers) > 0 {
+		c.say("\n  %s   %s", map[bool]string{true: "peers   ", false: "members "}[e.Instance != nil], peersLine(p, e.Peers))
+	}
+	if e.Quiet != "" {
+		c.say("\n  nothing is done: %s", e.Quiet)
+	}
+	if len(e.Story) > 0 {
+		c.say("\n  what was seen and done")
+		for _, l := range e.Story {
+			c.say("    %s  %s", p.dim(l.At.Local().Format(time.TimeOnly)), l.Text)
+		}
+	}
+	if e.Instance != nil && len(e.Instance.Unavailable) > 0 {
+		c.printUnavailable(e.Instance.Unavailable)
+	}
+}
+
+// sentence is the verdict in words.
+func sentence(e *explanation) string {
+	v := &e.Verdict
+	if v.Level == fettle.Learning {
+		if v.FirstVerdictIn > 0 {
+			return fmt.Sprintf("%s is being learnt (%.0f %%); the first verdict can be expected in %s.", e.Name, 100*v.Progress, span(v.FirstVerdictIn.D()))
+		}
+		return fmt.Sprintf("%s is being learnt (%.0f %%).", e.Name, 100*v.Progress)
+	}
+	if v.Text != "" {
+		return strings.TrimSuffix(v.Text, ".") + "."
+	}
+	return fmt.Sprintf("%s is %s.", e.Name, v.Level)
+}
+
+func (c *cli) printInstance(in *api.InstanceStatus) {
+	rate, p50, p99, errs := traffic(in.Figures)
+	c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
+	c.say("  now        %s, p50 %s, p99 %s, errors %s, cpu %.2f, memory %s", rate, p50, p99, errs, in.Figures.CPU, bytesOf(in.Figures.Memory))
+	if in.Operation != "" {
+		c.say("  doing      %s", in.Operation)
+	}
+	if in.Trial != "" {
+		c.say("  trying     %s", in.Trial)
+	}
+	if in.Unresponsive {
+		c.say("  it does not answer")
+	}
+	if in.LastError != "" {
+		c.say("  last error %s", strings.ReplaceAll(strings.TrimSpace(in.LastError), "\n", "\n             "))
+	}
+}
+
+func (c *cli) printEvidence(p paint, v *api.Verdict) {
+	if len(v.Evidence) == 0 || v.Level < fettle.Low {
+		return
+	}
+	fmt.Fprintln(c.out)
+	t := newTable(p, "DIMENSION", ">NOW", ">USUAL", ">DEVIATION")
+	for _, e := range v.Evidence {
+		t.row(e.Dimension, quantity(e.Value, e.Unit), quantity(e.Usual, e.Unit), fmt.Sprintf("%+.1f sd", e.Z))
+	}
+	t.print(c.out, "  ")
+}
+
+func peersLine(p paint, peers []peer) string {
+	var out []string
+	for _, x := range peers {
+		s := fmt.Sprintf("%s %s", x.ID, x.Level)
+		if x.Level >= fettle.Steady {
+			s += fmt.Sprintf(" %.1f", x.Score)
+		}
+		out = append(out, p.level(x.Level, s))
+	}
+	return strings.Join(out, ", ")
+}
+
+// printUnavailable groups dimensions by the reason why they cannot be measured.
+func (c *cli) printUnavailable(u fettle.Unavailable) {
+	by := map[string][]string{}
+	for dim, why := range u {
+		by[why] = append(by[why], dim)
+	}
+	whys := make([]string, 0, len(by))
+	for why, dims := range by {
+		slices.Sort(dims)
+		whys = append(whys, why)
+	}
+	slices.Sort(whys)
+	c.say("\n  not measured")
+	for _, why := range whys {
+		c.say("    %s: %s", strings.Join(by[why], ", "), why)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fettle-dev/fettle/config"
+)
+
+func (c *cli) initCommand() *cobra.Command {
+	var file string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init [-- COMMAND [ARG...]]",
+		Short: "Write a commented pool file to start from",
+		Long:  "Writes a commented fettle.yaml for the command. It starts with mode observe: Fettle judges and explains, and changes nothing.",
+		Example: `  fettle init -- node server.js
+  fettle init --file shop.yaml -- gunicorn app:app --bind '127.0.0.1:$PORT'
+  fettle init --file - -- ./server      # to the output`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			text := config.Init(args)
+			if file == "-" {
+				_, err := c.out.Write(text)
+				return err
+			}
+			flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+			if force {
+				flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+			}
+			f, err := os.OpenFile(file, flags, 0o644)
+			if errors.Is(err, os.ErrExist) {
+				return invalid("init: %s exists; --force overwrites it, --file names another", file)
+			}
+			if err != nil {
+				return fmt.Errorf("init: %w", err)
+			}
+			if _, err := f.Write(text); err != nil {
+				return errors.Join(fmt.Errorf("init: %w", err), f.Close())
+			}
+			if err := f.Close(); err != nil {
+				return fmt.Errorf("init: %w", err)
+			}
+			c.done("wrote %s; fettle validate %s checks it, fettle up %s runs it", file, file, file)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "file", defaultFile, "file to write; - is the output")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file")
+	return cmd
+}
+
+func (c *cli) validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate [FILE]",
+		Short: "Check a pool file",
+		Long:  "Says all that is wrong with a pool file (fettle.yaml by default): file, line, column, the line itself, and the nearest right name.",
+		Example: `  fettle validate
+  fettle validate shop.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := defaultFile
+			if len(args) == 1 {
+				file = args[0]
+			}
+			pools, err := readPools(file)
+			var bad *config.Error
+			if c.format == "json" && errors.As(err, &bad) {
+				c.code = 2
+				return c.printJSON(map[string]any{"valid": false, "problems": bad.Problems})
+			}
+			if err != nil {
+				return err
+			}
+			if c.format == "json" {
+				return c.printJSON(map[string]any{"valid": true, "problems": []config.Problem{}})
+			}
+			c.say("%s is valid: %d %s", file, len(pools), plural(len(pools), "pool"))
+			return nil
+		},
+	}
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+func (c *cli) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON Schema of the pool file, for editors",
+		Example: "  fettle schema > fettle.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b, err := config.Schema()
+			if err != nil {
+				return fmt.Errorf("schema: %w", err)
+			}
+			var v json.RawMessage = b
+			return c.printJSON(v)
+		},
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/client"
+	"github.com/fettle-dev/fettle/internal/daemon"
+)
+
+// servingFlags are those of all commands that are a daemon.
+type servingFlags struct {
+	keep      bool
+	metrics   string
+	logFormat string
+	logLevel  string
+}
+
+func (f *servingFlags) add(fl *pflag.FlagSet) {
+	fl.BoolVar(&f.keep, "keep", false, "at the end leave instances and router running for the next daemon")
+	fl.StringVar(&f.metrics, "metrics", "", "address of a Prometheus endpoint, such as 127.0.0.1:9464 (default off)")
+	fl.StringVar(&f.logFormat, "log-format", "text", "form of the log on stderr: text or json")
+	fl.StringVar(&f.logLevel, "log-level", "warn", "what is logged on stderr: debug, info, warn or error")
+}
+
+func (f *servingFlags) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, invalid("--log-level: %q is none of debug, info, warn, error", f.logLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	default:
+		return nil, invalid("--log-format: %q is neither text nor json", f.logFormat)
+	}
+}
+
+// errStopped is why a daemon ends that was asked to by a signal.
+var errStopped = errors.New("stopped by a signal")
+
+// options are those of a daemon in this process.
+func (c *cli) options(dir string, pools []fettle.Pool, f *servingFlags) (daemon.Options, error) {
+	log, err := f.logger(c.err)
+	if err != nil {
+		return daemon.Options{}, err
+	}
+	reg, err := registry()
+	if err != nil {
+		return daemon.Options{}, err
+	}
+	return daemon.Options{
+		StateDir: dir, Socket: c.socket, Registry: reg, Version: version(), Pools: pools, Metrics: f.metrics, Log: log,
+	}, nil
+}
+
+// foreground runs a daemon in this process and tells its story until a signal or a shutdown ends it.
+func (c *cli) foreground(ctx context.Context, dir string, pools []fettle.Pool, f *servingFlags) error {
+	o, err := c.options(dir, pools, f)
+	if err != nil {
+		return err
+	}
+	s := newStory(c)
+	defer s.close()
+	o.Event = s.event
+	o.Ready = func(cl *client.Client) { s.begin(ctx, cl) }
+	return c.serve(ctx, o, f.keep, s.stopping)
+}
+
+// serve runs a daemon until it is asked to end: by its API, or by a signal. A second signal forces.
+func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	force := make(chan struct{})
+	o.Force = force
+	sig := make(chan os.Signal, 4)
+	signal.Notify(sig, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(sig)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-sig:
+			}
+			switch {
+			case n == 0 && keep:
+				cancel(daemon.ErrKeep)
+			case n == 0:
+				stopping()
+				cancel(errStopped)
+			case n == 1:
+				close(force)
+			}
+		}
+	}()
+	return daemon.Run(ctx, o)
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fettle-dev/fettle/driver/process"
+	"github.com/fettle-dev/fettle/internal/demo"
+	"github.com/fettle-dev/fettle/router"
+)
+
+func (c *cli) demoCommand() *cobra.Command {
+	var o demo.Options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show the main job live: a pool of real processes, faults planted, noticed and healed",
+		Long: `Runs four copies of a small HTTP application, drives them with an unsteady load, plants faults one at a time that the
+brain knows nothing of, and tells who drifted, why, what was done, and whether it helped. Ends with a table.
+The exit code is 1 when a planned action lost a request, a fault was missed, or a healthy instance was disrupted.`,
+		Example: `  fettle demo
+  fettle demo --speed 4 --seed 7
+  fettle demo --faults none -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			o.Exe, o.Out, o.Err, o.JSON = exe, c.out, c.err, c.format == "json"
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			r, err := demo.Run(ctx, o)
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			if !r.OK() {
+				c.code = 1
+			}
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.Uint64Var(&o.Seed, "seed", 1, "decides victims, order, times and sizes")
+	fl.StringVar(&o.Faults, "faults", "all", "all, none, or names separated by commas")
+	fl.Float64Var(&o.Speed, "speed", 1, "shortens the intervals by this factor")
+	fl.BoolVar(&o.Keep, "keep", false, "keep the state directory and say where it is")
+	return cmd
+}
+
+// internalCommands are those that Fettle runs itself with.
+func (c *cli) internalCommands() []*cobra.Command {
+	raw := func(name string, f func(args []string) int) *cobra.Command {
+		return &cobra.Command{
+			Use: name, Hidden: true, DisableFlagParsing: true,
+			RunE: func(_ *cobra.Command, args []string) error {
+				c.code = f(args)
+				return nil
+			},
+		}
+	}
+	var f servingFlags
+	serve := &cobra.Command{
+		Use: "internal-daemon", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := c.stateDir()
+			if err != nil {
+				return err
+			}
+			o, err := c.options(dir, nil, &f)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), o, true, func() {})
+		},
+	}
+	f.add(serve.Flags())
+	return []*cobra.Command{
+		raw("internal-exec", process.Shim),
+		raw("internal-router", router.Main),
+		raw("internal-demo-app", demo.App),
+		serve,
+	}
+}

@@ -1,0 +1,252 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/drift"
+	"github.com/fettle-dev/fettle/core/plan"
+	"github.com/fettle-dev/fettle/engine"
+	"github.com/fettle-dev/fettle/telemetry"
+)
+
+// checkpointEvery is the time between two snapshots of a pool's state and profiles.
+const checkpointEvery = 30 * time.Second
+
+// pool is one pool with all that works for it.
+type pool struct {
+	d       *daemon
+	name    fettle.PoolName
+	loop    *engine.Loop
+	live    *engine.Live
+	sampler *telemetry.Sampler
+	front   fettle.Front // nil where nothing is served
+	cancel  context.CancelFunc
+	acts    context.CancelFunc // cuts actions off
+	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	spec   fettle.Pool    // guarded by mu: the desired state
+	health *fettle.Health // guarded by mu: the last one
+	subs   map[chan fettle.Event]struct{}
+}
+
+// start recovers a pool and sets it going. Instances that run already are adopted.
+func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("pool %s: %w", spec.Name, err)
+		}
+	}()
+	if err := d.openListener(ctx, &spec); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	state, found, err := engine.Recover(ctx, spec, d.store, d.driver, now)
+	if err != nil {
+		return nil, err
+	}
+	p = &pool{d: d, name: spec.Name, spec: spec, subs: map[chan fettle.Event]struct{}{}}
+	sources := []fettle.Source{telemetry.ProcFS(), telemetry.Cgroup()}
+	if spec.Serve == fettle.HTTP {
+		f := d.front.Pool(spec.Name)
+		p.front = f
+		sources = append(sources, f)
+	}
+	if d.caps.Source != nil {
+		sources = append(sources, d.caps.Source)
+	}
+	if p.sampler, err = telemetry.New(d.log.With("pool", spec.Name), sources...); err != nil {
+		return nil, err
+	}
+	judge, err := p.judge(ctx, &spec)
+	if err != nil {
+		return nil, errors.Join(err, p.sampler.Close())
+	}
+	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	actCtx, acts := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel, p.acts = cancel, acts
+	p.live = engine.NewLive(actCtx, state.Pool, d.caps, p.front, func(es ...fettle.Event) { p.loop.Post(es...) })
+	p.loop = engine.New(state, judge, d.store.Pool(spec.Name, p.written), p.live)
+	p.loop.OnEvent(p.folded)
+	p.loop.Post(&fettle.Began{Stamp: fettle.Stamp{At: now.UTC().Round(0)}, Version: d.o.Version, PID: os.Getpid()})
+	p.loop.Post(found...)
+	d.mu.Lock()
+	d.pools[spec.Name] = p
+	d.mu.Unlock()
+	p.wg.Go(func() {
+		if err := p.loop.Run(loopCtx, p.sampler, spec.Detect.Interval.D()); err != nil {
+			d.log.Error("engine ended", "pool", p.name, "err", err)
+		}
+	})
+	p.wg.Go(func() { p.checkpoints(loopCtx) })
+	p.wg.Go(func() { p.probe(loopCtx) })
+	return p, nil
+}
+
+// judge makes the pool's judge, with what was learnt before where that still fits.
+func (p *pool) judge(ctx context.Context, spec *fettle.Pool) (*drift.Judge, error) {
+	j, err := p.newJudge(spec)
+	if err != nil {
+		return nil, err
+	}
+	learnt, err := p.d.store.Profile(ctx, spec.Name)
+	if err == nil && learnt != nil {
+		err = j.UnmarshalBinary(learnt)
+	}
+	if err != nil {
+		p.d.log.Warn("what was learnt cannot be used; it is learnt anew", "pool", spec.Name, "err", err)
+		return p.newJudge(spec) // the other may be half restored
+	}
+	return j, nil
+}
+
+func (p *pool) newJudge(spec *fettle.Pool) (*drift.Judge, error) {
+	return drift.New(p.sampler.Schema(), drift.Config{
+		Interval: spec.Detect.Interval.D(), Learn: spec.Detect.Learn.D(), FalseAlarms: spec.Detect.FalseAlarms,
+		Persist: spec.Detect.Persist.D(), MemoryLimit: float64(spec.Limits.Memory), Seed: 1,
+	})
+}
+
+// written is called by the journal.
+func (p *pool) written(w fettle.Written) {
+	p.loop.Written(w)
+	p.d.news.ring()
+}
+
+// folded is called in the loop with every event.
+func (p *pool) folded(e fettle.Event) {
+	p.d.metrics.count(p.name, e)
+	p.mu.Lock()
+	if h, is := e.(*fettle.Health); is {
+		p.health = h
+	}
+	for c := range p.subs {
+		select {
+		case c <- e:
+		default: // it fell too far behind
+		}
+	}
+	p.mu.Unlock()
+	if p.d.o.Event != nil {
+		p.d.o.Event(p.name, e)
+	}
+}
+
+// subscribe gives the events from now on; end gives them up. Events are dropped when 1024 of them wait.
+func (p *pool) subscribe() (events <-chan fettle.Event, end func()) {
+	c := make(chan fettle.Event, 1024)
+	p.mu.Lock()
+	p.subs[c] = struct{}{}
+	p.mu.Unlock()
+	return c, func() {
+		p.mu.Lock()
+		delete(p.subs, c)
+		p.mu.Unlock()
+	}
+}
+
+func (p *pool) config() fettle.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spec
+}
+
+// figures are those of the last Health event.
+func (p *pool) figures() map[fettle.InstanceID]fettle.Figures {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[fettle.InstanceID]fettle.Figures{}
+	if p.health != nil {
+		for _, m := range p.health.Members {
+			out[m.Ref.ID] = m.Figures
+		}
+	}
+	return out
+}
+
+func (p *pool) checkpoints(ctx context.Context) {
+	t := time.NewTicker(checkpointEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := p.checkpoint(ctx); err != nil && ctx.Err() == nil {
+				p.d.log.Warn("checkpoint", "pool", p.name, "err", err)
+			}
+		}
+	}
+}
+
+// checkpoint saves the state and what was learnt. What was learnt is saved also where the state cannot be.
+func (p *pool) checkpoint(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var learnt []byte
+	var lerr error
+	err := p.loop.View(ctx, func(_ *plan.State, j *drift.Judge) { learnt, lerr = j.AppendBinary(nil) })
+	if err = errors.Join(err, lerr); err == nil {
+		err = p.d.store.SaveProfile(ctx, p.name, learnt)
+	}
+	state, upTo, serr := p.loop.Checkpoint(ctx)
+	if serr == nil {
+		serr = p.d.store.SaveSnapshot(ctx, p.name, upTo, state)
+	}
+	return errors.Join(err, serr)
+}
+
+// halt ends the loop; instances run on.
+func (p *pool) halt() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := p.checkpoint(ctx)
+	if err != nil {
+		err = fmt.Errorf("pool %s: last checkpoint: %w", p.name, err)
+	}
+	p.cancel()
+	p.acts()
+	p.wg.Wait()
+	p.live.Wait()
+	p.d.mu.Lock()
+	delete(p.d.pools, p.name)
+	p.d.mu.Unlock()
+	return errors.Join(err, p.sampler.Close())
+}
+
+// reconfigure makes spec the desired state of a running pool.
+func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) error {
+	was := p.config()
+	if was.Listen != spec.Listen || was.Serve != spec.Serve {
+		return fmt.Errorf("pool %s: listen and serve cannot change while it runs: fettle down %s first: %w", p.name, p.name, fettle.ErrConflict)
+	}
+	if was.Image.Driver != spec.Image.Driver {
+		return fmt.Errorf("pool %s: the driver cannot change while it runs: fettle down %s first: %w", p.name, p.name, fettle.ErrConflict)
+	}
+	if err := d.openListener(ctx, &spec); err != nil { // publishes the route
+		return err
+	}
+	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory {
+		// The loop's interval and the judge are made for these.
+		if err := p.halt(); err != nil {
+			d.log.Warn("reconfigure", "err", err)
+		}
+		_, err := d.start(ctx, spec)
+		return err
+	}
+	err := p.loop.Ask(ctx, &fettle.Configured{Stamp: fettle.Stamp{At: time.Now().UTC().Round(0)}, Pool: spec})
+	if err != nil {
+		return fmt.Errorf("pool %s: %w", p.name, err)
+	}
+	p.mu.Lock()
+	p.spec = spec
+	p.mu.Unlock()
+	return nil
+}

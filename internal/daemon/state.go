@@ -1,0 +1,199 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fettle-dev/fettle"
+)
+
+// The files of a state directory that are the daemon's own.
+const (
+	lockFile    = "lock"        // held while a daemon runs; its content is the holder's process id
+	recordFile  = "daemon.json" // Record
+	poolsFile   = "pools.json"  // the desired state
+	journalFile = "journal.db"
+	socketFile  = "fettle.sock"
+)
+
+// maxSocket is the longest path that a unix socket address holds on Linux, without its terminating zero.
+const maxSocket = 107
+
+// Record says where a daemon is. It stands in the daemon's state directory and, under a name made from that
+// directory, in the registry.
+type Record struct {
+	PID      int       `json:"pid"`
+	StateDir string    `json:"stateDir"`
+	Socket   string    `json:"socket"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+}
+
+// Find is the record of the daemon that runs or ran last on a state directory.
+func Find(stateDir string) (Record, error) {
+	var r Record
+	b, err := os.ReadFile(filepath.Join(stateDir, recordFile))
+	if err != nil {
+		return r, fmt.Errorf("find daemon: %w", err)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("find daemon: %s: %w", recordFile, err)
+	}
+	return r, nil
+}
+
+// Held tells whether a daemon runs on the state directory.
+func Held(stateDir string) bool {
+	f, err := os.Open(filepath.Join(stateDir, lockFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	l := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart}
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type != unix.F_UNLCK
+}
+
+// Remembered are the pools that the daemon on the state directory was told to run last.
+func Remembered(stateDir string) ([]fettle.Pool, error) {
+	b, err := os.ReadFile(filepath.Join(stateDir, poolsFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remembered pools: %w", err)
+	}
+	var pools []fettle.Pool
+	if err := json.Unmarshal(b, &pools); err != nil {
+		return nil, fmt.Errorf("remembered pools: %s: %w", poolsFile, err)
+	}
+	return pools, nil
+}
+
+func remember(stateDir string, pools []fettle.Pool) error {
+	b, err := json.MarshalIndent(pools, "", "\t")
+	if err != nil {
+		return fmt.Errorf("remember pools: %w", err)
+	}
+	if err := replace(filepath.Join(stateDir, poolsFile), b); err != nil {
+		return fmt.Errorf("remember pools: %w", err)
+	}
+	return nil
+}
+
+// lock makes the state directory and takes it for this process. The lock belongs to the open file, so that the kernel
+// releases it when the process dies, and asking for it takes nothing.
+func lock(stateDir string) (*os.File, error) {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(stateDir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l); err != nil {
+		b, _ := io.ReadAll(io.LimitReader(f, 32)) //nolint:errcheck // what can be read of it is told
+		f.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return nil, fmt.Errorf("a daemon, pid %s, runs already on the state directory %s: %w", strings.TrimSpace(string(b)), stateDir, fettle.ErrConflict)
+		}
+		return nil, fmt.Errorf("lock state directory %s: %w", stateDir, err)
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock state directory %s: %w", stateDir, err), f.Close())
+	}
+	return f, nil
+}
+
+// replace writes a file durably: a reader sees the old content or the new.
+func replace(path string, b []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// publish writes the record to the state directory and the registry; the returned function takes it back.
+func publish(r Record, registry string) (undo func(), err error) {
+	b, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return nil, fmt.Errorf("record of the daemon: %w", err)
+	}
+	paths := []string{filepath.Join(r.StateDir, recordFile)}
+	if registry != "" {
+		if err := os.MkdirAll(registry, 0o700); err != nil {
+			return nil, fmt.Errorf("registry of daemons: %w", err)
+		}
+		paths = append(paths, filepath.Join(registry, digest(r.StateDir)+".json"))
+	}
+	undo = func() {
+		for _, p := range paths {
+			_ = os.Remove(p) // a record without a daemon is ignored by all who read it
+		}
+	}
+	for _, p := range paths {
+		if err := replace(p, b); err != nil {
+			undo()
+			return nil, fmt.Errorf("record of the daemon: %w", err)
+		}
+	}
+	return undo, nil
+}
+
+func digest(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:8])
+}
+
+// socketPath is where the API of a state directory listens: in it, or, where that path is too long for a socket, in a
+// directory of this user below the system's temporary one.
+func socketPath(stateDir string) (string, error) {
+	p := filepath.Join(stateDir, socketFile)
+	if len(p) <= maxSocket {
+		return p, nil
+	}
+	dir := filepath.Join(os.TempDir(), "fettle-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("directory for sockets: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return "", fmt.Errorf("directory for sockets %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return "", fmt.Errorf("directory for sockets %s belongs to somebody else or is open to others: %w", dir, fettle.ErrConflict)
+	}
+	return filepath.Join(dir, digest(stateDir)+".sock"), nil
+}
