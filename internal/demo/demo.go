@@ -38,7 +38,7 @@ type Options struct {
 const (
 	poolName  = fettle.PoolName("web")
 	instances = 4
-	rate      = 320 // requests/s, about half of one core with everything
+	rate      = 280 // requests/s: about half of one core with everything
 	memory    = 256 << 20
 )
 

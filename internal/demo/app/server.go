@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -29,17 +30,23 @@ func newServer(dir string) (*server, error) {
 	return s, nil
 }
 
-// warm does in advance what would make the first minute differ from the others: it fills the cache and lets the heap
-// grow to its size.
+// warm does in advance what would make the first minute differ from the others: it fills the cache, and lets the heap
+// grow to the size that it has between two collections.
 func (s *server) warm() {
 	st := s.store.Load()
 	d := st.data()
 	for i := range min(d.conf.Cache, len(d.items)) {
 		st.cache.put(d.items[i].Key, render(&d.items[i], 1))
 	}
-	const reports = 40
-	for i := range reports {
-		st.report(Key(i))
+	const collections, most = 4, 50000
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	until := m.NumGC + collections
+	for i := 0; i < most && m.NumGC < until; i++ {
+		render(&d.items[i%len(d.items)], 1)
+		if i%500 == 0 {
+			runtime.ReadMemStats(&m)
+		}
 	}
 }
 
