@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -49,7 +51,7 @@ func Call(ctx context.Context, h *ft.Hook, in ft.Instance, env []string, dir str
 	case h.Signal != "":
 		return signal(in.Scope, h.Signal)
 	case len(h.Command) > 0:
-		return command(ctx, h.Command, env, dir)
+		return command(ctx, h.Command, in.Scope, env, dir)
 	}
 	return nil
 }
@@ -75,7 +77,7 @@ func Probe(ctx context.Context, p *ft.Probe, in ft.Instance, env []string, dir s
 		}
 		return c.Close()
 	case len(p.Command) > 0:
-		return command(ctx, p.Command, env, dir)
+		return command(ctx, p.Command, in.Scope, env, dir)
 	}
 	return nil
 }
@@ -138,6 +140,8 @@ func host(ep ft.Endpoint) string {
 	return "localhost"
 }
 
+// signal goes to the leader by a descriptor that is compared with its identity, so that it cannot reach a process that
+// took its number.
 func signal(s ft.Scope, name string) error {
 	n := unix.SignalNum("SIG" + name)
 	if n == 0 {
@@ -146,21 +150,88 @@ func signal(s ft.Scope, name string) error {
 	if s.PID <= 1 {
 		return fmt.Errorf("signal %s: no process: %w", name, ft.ErrUnavailable)
 	}
-	if err := syscall.Kill(s.PID, n); err != nil {
+	fd, err := unix.PidfdOpen(s.PID, 0)
+	if err != nil {
+		return fmt.Errorf("signal %s to process %d: %w", name, s.PID, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if s.StartTime != 0 && startTime(s.PID) != s.StartTime {
+		return fmt.Errorf("signal %s to process %d: it has ended: %w", name, s.PID, ft.ErrNotFound)
+	}
+	if err := unix.PidfdSendSignal(fd, n, nil, 0); err != nil {
 		return fmt.Errorf("signal %s to process %d: %w", name, s.PID, err)
 	}
 	return nil
 }
 
-// command runs without a shell, in a process group of its own that is killed whole when ctx ends.
-func command(ctx context.Context, argv, env []string, dir string) error {
-	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+// startTime is field 22 of /proc/PID/stat, 0 where there is none.
+func startTime(pid int) uint64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 20 {
+		return 0
+	}
+	n, err := strconv.ParseUint(f[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// credential is whom the instance runs as, for a command that root runs on its behalf; nil to stay who we are.
+func credential(s ft.Scope) (*syscall.Credential, error) {
+	if os.Geteuid() != 0 || s.PID <= 1 {
+		return nil, nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID))
+	if err != nil {
+		return nil, fmt.Errorf("user of process %d: %w", s.PID, err)
+	}
+	c := &syscall.Credential{}
+	for line := range strings.Lines(string(b)) {
+		name, rest, _ := strings.Cut(line, ":")
+		var ids []uint32
+		for _, w := range strings.Fields(rest) {
+			if n, err := strconv.ParseUint(w, 10, 32); err == nil {
+				ids = append(ids, uint32(n))
+			}
+		}
+		switch {
+		case name == "Uid" && len(ids) == 4:
+			c.Uid = ids[1]
+		case name == "Gid" && len(ids) == 4:
+			c.Gid = ids[1]
+		case name == "Groups":
+			c.Groups = ids
+		}
+	}
+	if c.Uid == 0 {
+		return nil, nil
+	}
+	return c, nil
+}
+
+// command runs without a shell, as the instance's user, in a process group of its own that is killed whole when ctx
+// ends.
+func command(ctx context.Context, argv []string, s ft.Scope, env []string, dir string) error {
+	as, err := credential(s)
+	if err != nil {
+		return fmt.Errorf("command %s: %w", argv[0], err)
+	}
+	args, vars := make([]string, len(argv)-1), own(env)
+	for i, a := range argv[1:] {
+		args[i] = Expand(a, vars)
+	}
+	c := exec.CommandContext(ctx, lookPath(argv[0], env, dir), args...)
 	c.Env, c.Dir, c.WaitDelay = env, dir, waitDelay
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	out := &tail{}
 	c.Stdout, c.Stderr = out, out
-	err := c.Run()
+	err = c.Run()
 	switch {
 	case err == nil:
 		return nil
@@ -170,6 +241,29 @@ func command(ctx context.Context, argv, env []string, dir string) error {
 		return fmt.Errorf("command %s: not found: %w", argv[0], err)
 	}
 	return fmt.Errorf("command %s: %w%s", argv[0], err, quote(out.b))
+}
+
+// lookPath finds the program by the PATH of the instance; the name itself where it is not there, for the error.
+func lookPath(name string, env []string, dir string) string {
+	if strings.ContainsRune(name, '/') {
+		return name
+	}
+	for _, e := range env {
+		path, ok := strings.CutPrefix(e, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, d := range filepath.SplitList(path) {
+			if !filepath.IsAbs(d) {
+				d = filepath.Join(dir, d)
+			}
+			file := filepath.Join(d, name)
+			if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+				return file
+			}
+		}
+	}
+	return name
 }
 
 // tail keeps the last maxOutput bytes written to it.
