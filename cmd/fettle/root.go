@@ -38,10 +38,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return c.code
 	}
 	if !c.began && !errors.Is(err, fettle.ErrInvalid) {
-		err = invalid("%s", strings.TrimSpace(err.Error()))
+		err = invalid("%s", oneLine(err.Error()))
 	}
 	c.report(err)
 	return api.KindOf(err).Exit
+}
+
+// oneLine joins what cobra says of an unknown command.
+func oneLine(s string) string {
+	s = strings.Replace(s, "\n\nDid you mean this?\n\t", "; did you mean: ", 1)
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n\t", ", ")
 }
 
 // report prints an error: one line that says what, where, and what would be right, or JSON.
