@@ -87,7 +87,7 @@ func (s *Size) UnmarshalText(b []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(t, 64)
-	if err != nil || v < 0 || math.IsInf(v, 0) || v*n > math.MaxInt64/2 {
+	if err != nil || !(v >= 0) || math.IsInf(v, 0) || v*n > math.MaxInt64/2 {
 		return fmt.Errorf("%q is no size: write a number and a unit, such as 512MiB or 2GiB", b)
 	}
 	*s = Size(v * n)

@@ -83,9 +83,6 @@ func (t *settler) found(pending []ft.Action) {
 			continue
 		}
 		t.add(&ft.Found{Stamp: t.stamp, Instance: *in, Knobs: t.knobs(in)})
-		if in.Exit != nil {
-			t.add(&ft.Exited{Stamp: t.stamp, Ref: in.Ref, Exit: *in.Exit})
-		}
 	}
 }
 

@@ -15,9 +15,12 @@ type outcome struct {
 
 // Do begins an action; its outcome is among the events of a later Advance. It implements engine.Executor.
 func (w *World) Do(a ft.Action, _ ft.Instance) {
-	o, begun := w.prepare(a), w.now
+	o, begun, epoch := w.prepare(a), w.now, w.epoch
 	w.after(o.takes, func() {
 		f, err := o.done()
+		if epoch != w.epoch {
+			return
+		}
 		if f == nil {
 			f = &ft.Finished{}
 		}

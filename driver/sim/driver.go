@@ -27,13 +27,13 @@ type Driver struct {
 	mu     sync.Mutex
 	w      *World // guarded by mu
 	post   func(...ft.Event)
-	exited []func(ft.Ref, ft.Exit) // guarded by mu
-	hang   map[ft.InstanceID]bool  // guarded by mu: verbs on these never return
+	exited []func(ft.Ref, ft.Exit)         // guarded by mu
+	hang   map[ft.InstanceID]chan struct{} // guarded by mu: verbs on these do not return before it is closed
 }
 
 // NewDriver wraps a world. post gets what a router would tell: Unresponsive, Responsive.
 func NewDriver(w *World, post func(...ft.Event)) *Driver {
-	return &Driver{w: w, post: post, hang: map[ft.InstanceID]bool{}}
+	return &Driver{w: w, post: post, hang: map[ft.InstanceID]chan struct{}{}}
 }
 
 // Plant changes the world as of now: plants a fault, changes the load.
@@ -43,11 +43,19 @@ func (d *Driver) Plant(f func(*World) error) error {
 	return err
 }
 
-// Block makes every verb on an instance hang until its context ends, and longer: it never returns.
-func (d *Driver) Block(id ft.InstanceID) {
+// Block makes every verb on an instance hang, whatever its context says, as a driver with a bug would, until
+// release is called.
+func (d *Driver) Block(id ft.InstanceID) (release func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.hang[id] = true
+	c := make(chan struct{})
+	d.hang[id] = c
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.hang, id)
+		close(c)
+	}
 }
 
 // at runs f in the world as of now, and tells afterwards what happened.
@@ -72,10 +80,10 @@ func (d *Driver) at(f func()) {
 // perform is one verb: it takes its time, then happens.
 func (d *Driver) perform(ctx context.Context, a ft.Action) (f *ft.Finished, err error) {
 	var o outcome
-	blocked := false
-	d.at(func() { o, blocked = d.w.prepare(a), d.hang[a.Ref.ID] })
-	if blocked {
-		select {} // as a driver with a bug would
+	var hang chan struct{}
+	d.at(func() { o, hang = d.w.prepare(a), d.hang[a.Ref.ID] })
+	if hang != nil {
+		<-hang
 	}
 	timer := time.NewTimer(o.takes)
 	defer timer.Stop()

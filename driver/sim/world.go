@@ -43,6 +43,7 @@ type World struct {
 	list   []*instance // by serial
 	factor float64     // of the load
 	mixes  map[ft.InstanceID]string
+	epoch  int    // outcomes of actions from an earlier one are told to nobody
 	fails  int    // how many starts are still to fail; below 0 all
 	why    string // they fail
 	pid    int
@@ -75,6 +76,9 @@ func (w *World) Schema() *ft.Schema { return w.schema }
 
 // Configure changes the pool that new instances are made for.
 func (w *World) Configure(pool ft.Pool) { w.pool = pool }
+
+// Orphan ends the brain that asked for what is under way: it happens, but nobody is told.
+func (w *World) Orphan() { w.epoch++ }
 
 // instance is one virtual process.
 type instance struct {
