@@ -1,11 +1,23 @@
-// Package config reads the pool file.
+// Package config reads, checks, writes and describes the pool file.
+//
+// A pool file is one YAML document, a mapping with the key pools: a list of [ft.Pool] by their JSON names. Durations,
+// sizes and enumerations have the text forms of the root package. Keys at the top level that begin with x- are
+// ignored: a place for anchors. Everything that is wrong with a file is told at once, each thing with file, line,
+// column, the line itself and the nearest right name: see [Error].
 package config
 
 import (
-	"encoding/json"
+	"reflect"
+	"strings"
 
 	ft "github.com/fettle-dev/fettle"
 )
+
+//go:generate go run ./schemagen comments comments_gen.go ..
+//go:generate go run ./schemagen docs ../docs
+
+// MaxSize is the most bytes that a pool file may have.
+const MaxSize = 1 << 20
 
 // File is a pool file.
 type File struct {
@@ -13,34 +25,50 @@ type File struct {
 	Pools []ft.Pool `json:"pools"`
 }
 
-// Error is all that is wrong with a file.
-type Error struct {
-	Problems []Problem
-}
-
-// Problem is one thing that is wrong, and where.
-type Problem struct {
-	File    string
-	Line    int    // from 1
-	Column  int    // from 1
-	Source  string // the line itself
-	Msg     string
-	Suggest string // the nearest right name, if any
-}
-
-func (e *Error) Error() string { return "" }
-
-// Parse reads a pool file; what is wrong with it is an *Error.
+// Parse reads a pool file. Its name is for messages, and for its folder, against which relative paths in it are
+// resolved: the result has absolute ones. Defaults are filled in. What is wrong with the file is an *[Error].
 func Parse(name string, b []byte) (*File, error) {
-	var f File
-	return &f, json.Unmarshal(b, &f)
+	r := newReport(name, b)
+	f := &File{}
+	if root := read(r, b); root != nil {
+		d := &decoder{report: r, anchors: anchorsOf(root), places: map[string]place{}}
+		d.top(root, f)
+		d.check(f)
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
-// Schema is the JSON Schema of the pool file.
-func Schema() ([]byte, error) { return nil, nil }
+// field is a field of a struct by its JSON name.
+type field struct {
+	name  string
+	index int
+	typ   reflect.Type
+	owner reflect.Type
+	goes  string // Go's name
+}
 
-// Init is the commented file that a user starts from.
-func Init(command []string) []byte { return nil }
+// fieldsOf lists what a struct has in JSON.
+func fieldsOf(t reflect.Type) []field {
+	var fs []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" || !f.IsExported() {
+			continue
+		}
+		fs = append(fs, field{name: name, index: i, typ: f.Type, owner: t, goes: f.Name})
+	}
+	return fs
+}
 
-// Marshal writes the file as YAML.
-func Marshal(f File) ([]byte, error) { return json.Marshal(f) }
+// mustBeWritten are the keys that a file must have: what a pool may do is never left to a default.
+var mustBeWritten = map[reflect.Type][]string{
+	reflect.TypeFor[File]():              {"pools"},
+	reflect.TypeFor[ft.Pool]():           {"name", "mode", "image"},
+	reflect.TypeFor[ft.Image]():          {"command"},
+	reflect.TypeFor[ft.Specialization](): {"name"},
+	reflect.TypeFor[ft.HTTPHook]():       {"path"},
+}

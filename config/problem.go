@@ -1,0 +1,115 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// mostProblems bounds how much is told at once.
+const mostProblems = 50
+
+// Error is all that is wrong with a file, in the order of the file.
+type Error struct {
+	Problems []Problem
+	// More is how many problems there are beyond those.
+	More int
+}
+
+// Problem is one thing that is wrong, and where.
+type Problem struct {
+	File    string
+	Line    int    // from 1
+	Column  int    // from 1, in characters
+	Source  string // the line itself
+	Msg     string
+	Suggest string // the nearest right name or form, if any
+}
+
+// String is file, line, column and message, and below it the line itself with a caret under the column.
+func (p Problem) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d:%d: %s", p.File, p.Line, p.Column, p.Msg)
+	if p.Suggest != "" {
+		fmt.Fprintf(&b, "; did you mean %s?", p.Suggest)
+	}
+	number := fmt.Sprintf("%5d | ", p.Line)
+	indent := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, firstRunes(p.Source, p.Column-1))
+	fmt.Fprintf(&b, "\n%s%s\n%s%s^", number, p.Source, strings.Repeat(" ", len(number)-2)+"| ", indent)
+	return b.String()
+}
+
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}
+
+// Error is all problems, one after the other.
+func (e *Error) Error() string {
+	parts := make([]string, 0, len(e.Problems)+1)
+	for _, p := range e.Problems {
+		parts = append(parts, p.String())
+	}
+	if e.More > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", e.More))
+	}
+	return strings.Join(parts, "\n")
+}
+
+// report gathers the problems of one file.
+type report struct {
+	name     string
+	lines    []string
+	problems []Problem
+}
+
+// spot is a place in a file; line and column count from 1.
+type spot struct{ line, column int }
+
+func newReport(name string, b []byte) *report {
+	text := strings.ToValidUTF8(string(b[:min(len(b), MaxSize)]), "�")
+	return &report{name: name, lines: strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")}
+}
+
+// widest is how much of a line is shown.
+const widest = 160
+
+// add notes a problem. A place outside of the file is moved to the nearest within.
+func (r *report) add(at spot, suggest, format string, a ...any) {
+	line := min(max(at.line, 1), len(r.lines))
+	source := strings.TrimRight(strings.ReplaceAll(r.lines[line-1], "\r", " "), " \t")
+	column := min(max(at.column, 1), utf8.RuneCountInString(source)+1)
+	if utf8.RuneCountInString(source) > widest {
+		source = firstRunes(source, max(widest, column)) + "…"
+	}
+	r.problems = append(r.problems, Problem{File: r.name, Line: line, Column: column, Source: source, Msg: fmt.Sprintf(format, a...), Suggest: suggest})
+}
+
+// err is nil if nothing is wrong.
+func (r *report) err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	r.problems = slices.Compact(r.problems)
+	e := &Error{Problems: r.problems}
+	if len(e.Problems) > mostProblems {
+		e.More = len(e.Problems) - mostProblems
+		e.Problems = e.Problems[:mostProblems]
+	}
+	return e
+}
