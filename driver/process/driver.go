@@ -98,14 +98,20 @@ func New(o Options) (*Driver, error) {
 	if err := os.MkdirAll(d.root, 0o711); err != nil {
 		return nil, fmt.Errorf("open process driver: %w", err)
 	}
-	sum := sha256.Sum256([]byte(dir))
-	d.tree = cgroup.Find(hex.EncodeToString(sum[:6]))
+	d.tree = cgroup.Find(GroupName(dir))
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	if err := d.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open process driver: %w", err), d.Close())
 	}
 	d.wg.Go(d.cutOutputs)
 	return d, nil
+}
+
+// GroupName is the name of the control group under which the instances of a state directory have theirs: a hash of its
+// absolute path.
+func GroupName(stateDir string) string {
+	sum := sha256.Sum256([]byte(stateDir))
+	return hex.EncodeToString(sum[:6])
 }
 
 // Close lets the instances run and frees what the driver holds.
