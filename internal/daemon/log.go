@@ -25,6 +25,10 @@ func (d *daemon) Log(ctx context.Context, filter api.LogFilter, f func(api.LogEn
 	}
 	if filter.Limit > 0 {
 		q.Limit = filter.Limit
+		before, err := d.latest(ctx) // where following begins if nothing is selected yet
+		if err != nil {
+			return err
+		}
 		es, err := d.store.Query(ctx, q)
 		if err != nil {
 			return err
@@ -32,11 +36,8 @@ func (d *daemon) Log(ctx context.Context, filter api.LogFilter, f func(api.LogEn
 		if q.After, err = give(es, q.After, f); err != nil || !filter.Follow {
 			return err
 		}
-		if q.After == 0 { // no entry yet: what comes is all that there is
-			q.After, err = d.latest(ctx)
-			if err != nil {
-				return err
-			}
+		if q.After == 0 {
+			q.After = before
 		}
 	}
 	q.Limit = page
