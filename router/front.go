@@ -2,10 +2,18 @@ package router
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
+
+	"github.com/fettle-dev/fettle/router/internal/wire"
 )
 
 // FrontOptions of the control side.
@@ -13,75 +21,242 @@ type FrontOptions struct {
 	StateDir string // the control socket and the router's log are in its subdirectory router
 	Exe      string // the binary to re-execute as "Exe internal-router SOCKET"
 	Log      *slog.Logger
-	// Unresponsive gets *ft.Unresponsive and *ft.Responsive events, from a goroutine of the Front; it must not block.
+	// Unresponsive gets *ft.Unresponsive and *ft.Responsive events, one at a time, from a goroutine of the Front.
+	// What is unresponsive when the Front attaches is said again.
 	Unresponsive func(...ft.Event)
 }
 
-// Front is the router's control side, in the daemon. Safe for concurrent use.
-type Front struct{}
+// Front is the router's control side, in the daemon. It holds the listening sockets and each pool's table, so that
+// a router that dies is replaced by one that goes on where it was. Safe for concurrent use.
+type Front struct {
+	o      FrontOptions
+	link   link
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	done   sync.WaitGroup
 
-// Attach finds the running router of the state directory and takes its listeners and table over, or starts one.
-func Attach(ctx context.Context, o FrontOptions) (*Front, error) { return &Front{}, nil }
+	mu    sync.Mutex
+	pools map[ft.PoolName]*PoolFront
+	pid   int
+}
+
+// Attach finds the running router of the state directory and takes its listeners and tables over, or starts one.
+func Attach(ctx context.Context, o FrontOptions) (*Front, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Unresponsive == nil {
+		o.Unresponsive = func(...ft.Event) {}
+	}
+	dir, err := filepath.Abs(filepath.Join(o.StateDir, "router"))
+	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	f := &Front{o: o, pools: map[ft.PoolName]*PoolFront{}}
+	f.link.socket = filepath.Join(dir, "control.sock")
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	if err := f.attach(ctx); err != nil {
+		f.cancel()
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	f.done.Go(f.follow)
+	return f, nil
+}
+
+func (f *Front) attach(ctx context.Context) error {
+	h, err := f.link.hello(ctx)
+	if err != nil {
+		return f.launch(ctx)
+	}
+	f.o.Log.Info("attached to the running router", "pid", h.PID, "pools", len(h.Tables))
+	for _, t := range h.Tables {
+		r, l, err := f.link.ask(ctx, &wire.Request{Op: wire.OpListener, Pool: t.Pool}, nil)
+		if err != nil {
+			return fmt.Errorf("take pool %s over: %w", t.Pool, err)
+		}
+		if r.Listener {
+			f.pools[t.Pool] = &PoolFront{f: f, name: t.Pool, table: t, listener: l}
+		}
+	}
+	f.pid = h.PID
+	if h.Protocol != wire.Protocol {
+		// Another version's: its listeners are what matters. It finishes what it has while the new one serves.
+		if _, _, err := f.link.ask(ctx, &wire.Request{Op: wire.OpShutdown}, nil); err != nil {
+			return fmt.Errorf("end the router of protocol %d: %w", h.Protocol, err)
+		}
+		return f.launch(ctx)
+	}
+	return nil
+}
 
 // Open listens for the pool, if it does not yet, and publishes how its requests are routed.
-func (f *Front) Open(ctx context.Context, pool *ft.Pool) error { return nil }
+func (f *Front) Open(ctx context.Context, pool *ft.Pool) error {
+	p := f.Pool(pool.Name)
+	var l *net.TCPListener
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil || p.table.Listen != pool.Listen || p.listener == nil {
+		var err error
+		if l, err = listen(ctx, pool.Listen); err != nil {
+			return fmt.Errorf("pool %s: %w", pool.Name, err)
+		}
+	}
+	was, old := p.table, p.listener
+	t := &wire.Table{}
+	if p.table != nil {
+		t = p.table.Clone()
+	}
+	if err := describe(t, pool); err != nil {
+		return err
+	}
+	if l != nil {
+		p.listener = l
+	}
+	if err := p.publish(ctx, t, l); err != nil {
+		if l != nil {
+			l.Close()
+			p.table, p.listener = was, old
+		}
+		return fmt.Errorf("pool %s: %w", pool.Name, err)
+	}
+	if l != nil && old != nil {
+		old.Close()
+	}
+	return nil
+}
 
-// CloseListener ends the serving of a pool.
-func (f *Front) CloseListener(ctx context.Context, pool ft.PoolName) error { return nil }
+func listen(ctx context.Context, address string) (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil // what ListenConfig gives for tcp
+}
 
-// Pool is the front of one pool.
-func (f *Front) Pool(name ft.PoolName) *PoolFront { return &PoolFront{} }
+// describe fills in what the router needs to know of the pool.
+func describe(t *wire.Table, pool *ft.Pool) error {
+	t.Pool, t.Listen, t.Route, t.Concurrency = pool.Name, pool.Listen, pool.Route, pool.Image.Concurrency
+	t.Readiness, t.Silence, t.Interval = pool.Probes.Readiness, pool.Limits.Silence, pool.Detect.Interval
+	if t.Interval <= 0 {
+		t.Interval = ft.Duration(time.Second)
+	}
+	t.Dir, t.Env = pool.Image.WorkDir, nil
+	if t.Readiness != nil && len(t.Readiness.Command) > 0 {
+		for _, name := range append([]string{"PATH", "HOME", "LANG", "TZ", "TMPDIR"}, pool.Image.Pass...) {
+			if v, ok := os.LookupEnv(name); ok {
+				t.Env = append(t.Env, name+"="+v)
+			}
+		}
+		for name, v := range pool.Image.Env {
+			t.Env = append(t.Env, name+"="+v)
+		}
+	}
+	if a := t.Route.AccessLog; a != "" && a != "-" {
+		abs, err := filepath.Abs(a)
+		if err != nil {
+			return fmt.Errorf("pool %s: access log: %w", pool.Name, err)
+		}
+		t.Route.AccessLog = abs
+	}
+	return nil
+}
+
+// CloseListener ends the serving of a pool: no connection is taken any more, requests in flight may finish.
+func (f *Front) CloseListener(ctx context.Context, pool ft.PoolName) error {
+	f.mu.Lock()
+	p := f.pools[pool]
+	delete(f.pools, pool)
+	f.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil {
+		p.listener.Close()
+		p.listener, p.table = nil, nil
+	}
+	if _, _, err := f.link.ask(ctx, &wire.Request{Op: wire.OpClose, Pool: pool}, nil); err != nil {
+		return fmt.Errorf("pool %s: close listener: %w", pool, err)
+	}
+	return nil
+}
+
+// Pool is the front of one pool. It can be had before the pool is opened.
+func (f *Front) Pool(name ft.PoolName) *PoolFront {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pools[name]
+	if p == nil {
+		p = &PoolFront{f: f, name: name}
+		f.pools[name] = p
+	}
+	return p
+}
 
 // Snapshot is the pool's totals.
-func (f *Front) Snapshot(ctx context.Context, pool ft.PoolName) (Stats, error) { return Stats{}, nil }
+func (f *Front) Snapshot(ctx context.Context, pool ft.PoolName) (Stats, error) {
+	r, _, err := f.link.ask(ctx, &wire.Request{Op: wire.OpStats, Pool: pool}, nil)
+	if err != nil {
+		return Stats{}, fmt.Errorf("pool %s: totals: %w", pool, err)
+	}
+	if r.Stats == nil {
+		return Stats{}, fmt.Errorf("pool %s: the router sent no totals", pool)
+	}
+	return *r.Stats, nil
+}
 
-// Addr is the address on which the pool is served; empty where it is not.
-func (f *Front) Addr(pool ft.PoolName) string { return "" }
+// Addr is the address on which the pool is served, with its real port; empty where it is not.
+func (f *Front) Addr(pool ft.PoolName) string {
+	p := f.Pool(pool)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener == nil {
+		return ""
+	}
+	return p.listener.Addr().String()
+}
 
 // PID is the router's process.
-func (f *Front) PID() int { return 0 }
+func (f *Front) PID() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pid
+}
 
-// Close leaves the router running.
-func (f *Front) Close() error { return nil }
+// Close leaves the router running. The listening sockets stay open in it.
+func (f *Front) Close() error {
+	f.cancel()
+	f.done.Wait()
+	f.link.close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.pools {
+		p.mu.Lock()
+		if p.listener != nil {
+			p.listener.Close()
+			p.listener = nil
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
 
-// Shutdown ends the router: requests in flight may finish until ctx ends.
-func (f *Front) Shutdown(ctx context.Context) error { return nil }
-
-// PoolFront takes a pool's instances in and out of service and measures them: an ft.Front, ft.Source and ft.Batcher.
-type PoolFront struct{}
-
-var (
-	_ ft.Front   = (*PoolFront)(nil)
-	_ ft.Source  = (*PoolFront)(nil)
-	_ ft.Batcher = (*PoolFront)(nil)
-)
-
-// Admit puts the instance into service; it returns when new work can reach it.
-func (p *PoolFront) Admit(ctx context.Context, in ft.Instance, weight float64) error { return nil }
-
-// Weigh sets its share of traffic, 0 to 1.
-func (p *PoolFront) Weigh(ctx context.Context, ref ft.Ref, weight float64) error { return nil }
-
-// Drain takes it out of service and returns when nothing is in flight, or ErrDeadline.
-func (p *PoolFront) Drain(ctx context.Context, ref ft.Ref, deadline time.Time) error { return nil }
-
-// Remove forgets it.
-func (p *PoolFront) Remove(ctx context.Context, ref ft.Ref) error { return nil }
-
-// Dimensions are what the router measures of an instance.
-func (p *PoolFront) Dimensions() []ft.Dimension { return nil }
-
-// Categories is the number of route counts.
-func (p *PoolFront) Categories() int { return 32 }
-
-// Attach opens the counters of an instance.
-func (p *PoolFront) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) { return nil, nil, nil }
-
-// Batch fetches the counters of the whole pool.
-func (p *PoolFront) Batch(ctx context.Context, now time.Time) error { return nil }
-
-// Demand is what was asked of the pool between the last two batches.
-func (p *PoolFront) Demand() ft.Demand { return ft.Demand{} }
-
-// Labels are the names of the routes so far.
-func (p *PoolFront) Labels() []string { return nil }
+// Shutdown ends the router and closes the Front. Requests in flight may finish until ctx ends; then the router is
+// killed.
+func (f *Front) Shutdown(ctx context.Context) error {
+	f.cancel() // or follow would start another
+	f.done.Wait()
+	pid := f.PID()
+	_, _, err := f.link.ask(ctx, &wire.Request{Op: wire.OpShutdown}, nil)
+	if err != nil && !errors.Is(err, errNoRouter) {
+		err = fmt.Errorf("end the router: %w", err)
+	} else {
+		err = nil
+	}
+	return errors.Join(err, f.Close(), awaitExit(ctx, pid))
+}

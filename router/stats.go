@@ -1,51 +1,10 @@
 package router
 
-import (
-	"time"
+import "github.com/fettle-dev/fettle/router/internal/wire"
 
-	ft "github.com/fettle-dev/fettle"
-)
-
-// Stats are a pool's totals since the router began.
-type Stats struct {
-	Pool     ft.PoolName `json:"pool"`
-	Address  string      `json:"address"`
-	PID      int         `json:"pid"`
-	Since    time.Time   `json:"since"`
-	Requests uint64      `json:"requests"`
-	// Status counts the answers that were passed on or made, by class: "1xx" to "5xx".
-	Status map[string]uint64 `json:"status"`
-	// Lost counts the answers that the router had to make itself, by kind: refused, reset, timeout, queue-full, no-instance.
-	Lost map[string]uint64 `json:"lost"`
-	// Broken counts responses that ended early after they had begun.
-	Broken uint64 `json:"broken"`
-	// Cut counts requests and streams that were cut because their instance was removed.
-	Cut        uint64 `json:"cut"`
-	ClientGone uint64 `json:"clientGone"` // the client hung up first
-	Retries    uint64 `json:"retries"`
-	Denied     uint64 `json:"denied"` // retries that the budget did not allow
-	Queued     int    `json:"queued"` // waiting now
-	Waited     uint64 `json:"waited"` // requests that had to wait
-	InFlight   int    `json:"inFlight"`
-	// Ejected are the members that are out of routing now.
-	Ejected []ft.Ref      `json:"ejected"`
-	Members []MemberStats `json:"members"`
-}
+// Stats are a pool's totals since the router began: requests, answers by class, what was lost and why, retries,
+// queue, and the members.
+type Stats = wire.Stats
 
 // MemberStats are the totals of one instance.
-type MemberStats struct {
-	Ref       ft.Ref      `json:"ref"`
-	Endpoint  ft.Endpoint `json:"endpoint"`
-	State     string      `json:"state"` // routed, warming, draining, unready, refusing, ejected, silent
-	Weight    float64     `json:"weight"`
-	InFlight  int         `json:"inFlight"`
-	Requests  uint64      `json:"requests"`
-	Errors    uint64      `json:"errors"` // answered with 5xx
-	Lost      uint64      `json:"lost"`   // not answered
-	Offered   float64     `json:"offered"`
-	BytesIn   uint64      `json:"bytesIn"`
-	BytesOut  uint64      `json:"bytesOut"`
-	Ejections uint64      `json:"ejections"`
-	P50       float64     `json:"p50"` // seconds, since the router began
-	P99       float64     `json:"p99"` // seconds, since the router began
-}
+type MemberStats = wire.MemberStats

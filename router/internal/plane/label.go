@@ -1,0 +1,150 @@
+package plane
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fettle-dev/fettle/router/internal/wire"
+)
+
+const (
+	other    = wire.Categories - 1 // the category of all routes for which there is no label left
+	pathMost = 120                 // bytes of a templated path; the rest is folded
+)
+
+// labels names the routes that requests take: "GET /users/{n} 2xx". They are found in order, never change, and are
+// one less than the categories at most; what comes later is "other". Reading takes no lock.
+type labels struct {
+	known atomic.Pointer[map[string]int]
+	mu    sync.Mutex
+	list  []string
+}
+
+func (l *labels) init(names []string) {
+	l.list = slices.Clone(names)
+	m := make(map[string]int, len(names))
+	for i, n := range names {
+		m[n] = i
+	}
+	l.known.Store(&m)
+}
+
+func (l *labels) names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.list)
+}
+
+// find is the category of an answered request.
+func (l *labels) find(method, path string, status int) int {
+	var room [pathMost + 40]byte
+	b := appendLabel(room[:0], method, path, status)
+	known := *l.known.Load()
+	if i, ok := known[string(b)]; ok {
+		return i
+	}
+	if len(known) >= other {
+		return other
+	}
+	return l.add(string(b))
+}
+
+func (l *labels) add(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := *l.known.Load()
+	if i, ok := old[name]; ok {
+		return i
+	}
+	if len(l.list) >= other {
+		return other
+	}
+	next := make(map[string]int, len(old)+1)
+	for k, v := range old {
+		next[k] = v
+	}
+	next[name] = len(l.list)
+	l.list = append(l.list, name)
+	l.known.Store(&next)
+	return next[name]
+}
+
+// appendLabel writes method, templated path and class of status. Paths that the application does not know are folded
+// into one: scanners would otherwise use the labels up.
+func appendLabel(b []byte, method, path string, status int) []byte {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		b = append(b, method...)
+	default:
+		b = append(b, "OTHER"...)
+	}
+	b = append(b, ' ')
+	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+		b = append(b, '*')
+	} else {
+		b = appendTemplate(b, path)
+	}
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(status/100), 10)
+	return append(b, "xx"...)
+}
+
+// appendTemplate folds what varies in a path: numbers to {n}, UUIDs to {uuid}, hexadecimal strings to {hex}, other
+// long tokens to {id}.
+func appendTemplate(b []byte, path string) []byte {
+	if path == "" || path[0] != '/' {
+		return append(b, '/') // OPTIONS *, absolute URLs without a path
+	}
+	begin := len(b)
+	for len(path) > 0 {
+		path = path[1:]
+		n := 0
+		for n < len(path) && path[n] != '/' {
+			n++
+		}
+		seg := fold(path[:n])
+		if len(b)-begin+1+len(seg) > pathMost {
+			return append(b, "/..."...)
+		}
+		b = append(b, '/')
+		for _, c := range []byte(seg) {
+			if c <= ' ' || c >= 0x7f {
+				c = '?'
+			}
+			b = append(b, c)
+		}
+		path = path[n:]
+	}
+	return b
+}
+
+func fold(s string) string {
+	digits, hexes, dashes, others := 0, 0, 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F':
+			hexes++
+		case c == '-':
+			dashes++
+		default:
+			others++
+		}
+	}
+	switch {
+	case digits > 0 && hexes+others == 0:
+		return "{n}"
+	case len(s) == 36 && dashes == 4 && others == 0 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-':
+		return "{uuid}"
+	case len(s) >= 8 && digits > 0 && dashes == 0 && others == 0:
+		return "{hex}"
+	case len(s) >= 24, len(s) >= 12 && digits >= 4:
+		return "{id}"
+	default:
+		return s
+	}
+}
