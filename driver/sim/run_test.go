@@ -270,7 +270,9 @@ func (f journalFunc) Append(batch uint64, es []ft.Event) { f(batch, es) }
 // worldDriver is what Recover needs of a driver, in virtual time.
 type worldDriver struct{ w *World }
 
-func (d worldDriver) List(context.Context, ft.PoolName) ([]ft.Instance, error) { return d.w.List(), nil }
+func (d worldDriver) List(context.Context, ft.PoolName) ([]ft.Instance, error) {
+	return d.w.List(), nil
+}
 
 func (d worldDriver) Knobs(_ *ft.Pool, in ft.Instance) []ft.Knob {
 	i, err := d.w.life(in.Ref)
