@@ -38,8 +38,8 @@ type Transform uint8
 // The transforms.
 const (
 	Identity Transform = iota
-	Log1p              // log(1+x): rates and sizes
-	Logit              // log((x+e)/(1-x+e)), e = 1/1000: shares
+	Log1p              // log(1+x/g): rates, sizes, times; g is the grain of the unit: 1/s, 64 KiB, 4 KiB/s, 0.1 ms, 0.01 cores
+	Logit              // log((x+e)/(1-x+e)), e = 1/50: shares
 )
 
 var transformNames = []string{"identity", "log1p", "logit"}
@@ -70,7 +70,8 @@ type Dimension struct {
 	Role      Role
 	Transform Transform
 	Kind      Kind
-	// Floor is the least scale (standard deviation) after the transform that can matter; 0 lets the judge choose.
+	// Floor is the least scale (standard deviation) after the transform that can matter. The judge has a floor of its
+	// own for each unit; this one can only raise it.
 	Floor float64
 	// Unbounded marks what can grow until a limit is reached: memory, descriptors, threads. Its slope is watched.
 	Unbounded bool

@@ -102,10 +102,11 @@ type Verdict struct {
 	SelfResp   float32 `json:"selfResponse"`
 	PeersLoad  float32 `json:"peersLoad"`
 	PeersResp  float32 `json:"peersResponse"`
-	Categories float32 `json:"categories"` // of the route mix
-	Shared     float32 `json:"shared"`     // share of the pool that drifts alike
-	Since      Instant `json:"since"`      // when the drift began
-	Progress   float32 `json:"progress"`   // of learning, 0 to 1
+	Categories float32 `json:"categories"`        // of the route mix
+	Shared     float32 `json:"shared"`            // share of the pool that drifts alike
+	Since      Instant `json:"since"`             // when the drift began
+	Progress   float32 `json:"progress"`          // of learning, 0 to 1
+	Members    uint16  `json:"members,omitempty"` // instances that were compared
 
 	Why      [4]Contribution `json:"-"` // strongest first; see Evidence for the form with names
 	Forecast Forecast        `json:"-"`

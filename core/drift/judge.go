@@ -1,27 +1,65 @@
-// Package drift judges frames: how far each instance is from its learnt behaviour, and from its peers.
 package drift
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
 )
 
-// Config says how drift is judged.
+// Config says how drift is judged. Zero fields take the defaults of [ft.Detect].
 type Config struct {
-	Interval    time.Duration // between frames
+	Interval    time.Duration // between frames; all spans are multiples of it
 	Learn       time.Duration // how long a first baseline is learnt
 	FalseAlarms float64       // tolerated runs per instance-day at level Low
-	Persist     time.Duration // how long drift must last before anything is done
+	Persist     time.Duration // how long drift must last before anything is done: the planner's; here for completeness
 	MemoryLimit float64       // bytes, for forecasts; 0 is none
-	Seed        uint64
+	Seed        uint64        // reserved: nothing here is random
 }
 
-// Judge folds frames into verdicts.
+// Defaults in rows. They are spans in time at the configured interval.
+const (
+	quickRows     = 10   // a fresh instance of a known group is judged after so many
+	settleRows    = 20   // rows of a new life that do not train the scatter
+	warmRows      = 15   // in so many the extra variance of a young instance falls by e
+	recoverRows   = 10   // drift ends when it was below the release level for so many
+	lowerRows     = 5    // a level is lowered when it was lower for so many
+	gapRows       = 10   // after so many rows without service or frames the streams start anew
+	absentRows    = 600  // an instance not in the frames for so many is forgotten
+	sweepRows     = 64   // thresholds are set and absences looked for once in so many
+	adoptSpans    = 10   // workload changed: the candidate is adopted after so many times Learn
+	adoptSick     = 60   // instance changed or unknown: after so many times Learn, if nobody is harmed
+	locationSpans = 10   // the location forgets in so many times Learn
+	scatterRows   = 20e3 // the scatter forgets in so many rows of the group
+	maxSlots      = 1 << 20
+)
+
+// Judge folds frames into verdicts. It is deterministic: the same frames give the same verdicts, bit for bit, on one
+// architecture. It is not safe for concurrent use.
 type Judge struct {
 	schema *ft.Schema
 	config Config
+	learn  float64 // rows
+	day    float64 // an interval in days
+
+	cols       []column // in the judge's order: intake, load, response
+	order      []int    // schema column of each
+	unbounded  []int    // columns whose slope is watched
+	firstLoad  int
+	work       int // the number of intake and load columns
+	bank       *profile.Bank
+	ladders    [parts]ladder
+	tracks     []track // by the profile's index
+	slots      []int32 // profile's index + 1 of a slot, 0 none
+	loose      int     // profiles that no slot holds: restored, or out of the frames
+	tick       uint64
+	last       time.Time
+	pool       poolTrack
+	scratch    scratch
+	labelCount int
 }
 
 // New makes a judge of frames of one schema.
@@ -29,40 +67,193 @@ func New(schema *ft.Schema, c Config) (*Judge, error) {
 	if schema == nil {
 		return nil, errors.New("drift: no schema")
 	}
-	return &Judge{schema: schema, config: c}, nil
+	if c.Interval == 0 {
+		c.Interval = time.Second
+	}
+	if c.Learn == 0 {
+		c.Learn = 120 * c.Interval
+	}
+	if c.FalseAlarms == 0 {
+		c.FalseAlarms = 1
+	}
+	if c.Interval < 0 || c.Learn < 30*c.Interval || !(c.FalseAlarms > 0) || math.IsInf(c.FalseAlarms, 0) {
+		return nil, fmt.Errorf("drift: interval %s, learn %s (at least 30 intervals), %g false alarms a day are out of range",
+			c.Interval, c.Learn, c.FalseAlarms)
+	}
+	j := &Judge{schema: schema, config: c, learn: float64(c.Learn / c.Interval), day: c.Interval.Hours() / 24}
+	for _, role := range []ft.Role{ft.Intake, ft.Load, ft.Response} {
+		if role == ft.Load {
+			j.firstLoad = len(j.cols)
+		}
+		for i := range schema.Len() {
+			if d := schema.At(i); d.Role == role {
+				col := newColumn(d, i)
+				if d.Unbounded && role == ft.Response {
+					col.slope = len(j.unbounded)
+					j.unbounded = append(j.unbounded, len(j.cols))
+				}
+				j.cols = append(j.cols, col)
+				j.order = append(j.order, i)
+			}
+		}
+	}
+	j.work = schema.Works()
+	j.pool.verdict = ft.Verdict{Pool: true}
+	return j, j.reset()
 }
 
-// Observe folds one frame and appends the verdicts that changed to dst.
-func (j *Judge) Observe(dst []ft.Verdict, _ *ft.Frame) []ft.Verdict { return dst }
+// shape is that of the judge's bank.
+func (j *Judge) shape() profile.Shape {
+	return profile.Shape{
+		Columns: len(j.cols), Work: j.work, Categories: j.schema.Categories(), Unbounded: len(j.unbounded),
+	}
+}
 
-// Verdict is the present one of a slot.
-func (j *Judge) Verdict(s ft.Slot) ft.Verdict { return ft.Verdict{Slot: s} }
+// reset empties the bank and takes the shipped thresholds.
+func (j *Judge) reset() error {
+	b, err := profile.NewBank(j.shape())
+	if err != nil {
+		return fmt.Errorf("drift: %w", err)
+	}
+	b.Tails = shippedTails()
+	j.bank, j.tracks, j.loose = b, nil, 0
+	clear(j.slots)
+	j.setLadders()
+	return nil
+}
+
+// Observe folds one frame and appends the verdicts that changed to dst: at most one a row, and one with Pool set. A
+// verdict changed when its level, cause or extent did, or, from Low on, when its score moved by more than a quarter
+// or another column leads its explanation. Frames of another schema are left alone. Steady state allocates nothing.
+func (j *Judge) Observe(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
+	if f == nil || f.Schema == nil || f.Schema.Digest() != j.schema.Digest() || !complete(f) {
+		return dst
+	}
+	j.tick++
+	if gap := f.At.Sub(j.last); gap > gapRows*j.config.Interval || gap < 0 {
+		j.quietAll()
+	}
+	j.last = f.At
+	j.prepare(f)
+	j.compare()
+	for r := range f.Rows {
+		if j.scratch.judged(r) {
+			j.stream(f, r)
+		}
+	}
+	if j.tick%slopeEvery == 0 {
+		j.grow()
+	}
+	for r := range f.Rows {
+		if j.scratch.judged(r) {
+			j.rate(r)
+		}
+	}
+	j.cohere()
+	dst = j.judgePool(dst, f)
+	for r := range f.Rows {
+		if i := j.scratch.index[r]; i >= 0 {
+			dst = j.settle(dst, f, r)
+			if f.Rows[r].Serving {
+				j.train(f, r)
+			}
+		}
+	}
+	j.refresh()
+	if j.tick%sweepRows == 0 {
+		j.setLadders()
+		j.sweep()
+	}
+	return dst
+}
+
+// complete tells whether the frame's buffers have the sizes that its rows ask for.
+func complete(f *ft.Frame) bool {
+	n, d, c := len(f.Rows), f.Schema.Len(), f.Schema.Categories()
+	return len(f.X) >= n*d && len(f.Counts) >= n*c
+}
+
+// Verdict is the present verdict of a slot. A slot that was never seen is Learning.
+func (j *Judge) Verdict(s ft.Slot) ft.Verdict {
+	if t := j.trackOf(s); t != nil {
+		return t.verdict
+	}
+	return ft.Verdict{Slot: s}
+}
 
 // Pool is the present verdict of the pool.
-func (j *Judge) Pool() ft.Verdict { return ft.Verdict{Pool: true} }
+func (j *Judge) Pool() ft.Verdict { return j.pool.verdict }
 
-// FirstVerdict is the time until a first verdict of a slot can be expected.
-func (j *Judge) FirstVerdict(ft.Slot) time.Duration { return j.config.Learn }
+// FirstVerdict is the time until the first verdict of a slot can be expected if it serves from now on, 0 if it is
+// judged already.
+func (j *Judge) FirstVerdict(s ft.Slot) time.Duration {
+	i := j.indexOf(s)
+	if i < 0 {
+		return j.config.Learn
+	}
+	h := j.bank.At(i).Head
+	return time.Duration(math.Ceil(max(0, h.Need-h.Rows))) * j.config.Interval
+}
 
-// Accept takes the slot's present behaviour as its baseline.
-func (j *Judge) Accept(ft.Slot) {}
+func (j *Judge) indexOf(s ft.Slot) int32 {
+	if int(s) >= len(j.slots) {
+		return -1
+	}
+	return j.slots[s] - 1
+}
 
-// Forget drops what was learnt of a slot.
-func (j *Judge) Forget(ft.Slot) {}
+func (j *Judge) trackOf(s ft.Slot) *track {
+	if i := j.indexOf(s); i >= 0 {
+		return &j.tracks[i]
+	}
+	return nil
+}
 
-// AcceptAll accepts every slot.
-func (j *Judge) AcceptAll() {}
+// Accept takes what the slot does now for its usual: location and routes are learnt anew within a few rows, the
+// scatter stays, and its drift ends.
+func (j *Judge) Accept(s ft.Slot) {
+	if i := j.indexOf(s); i >= 0 {
+		j.relocate(i)
+	}
+}
 
-// ForgetAll forgets every slot.
-func (j *Judge) ForgetAll() {}
+// Forget drops what was learnt of the slot; it learns for the full time.
+func (j *Judge) Forget(s ft.Slot) {
+	if i := j.indexOf(s); i >= 0 {
+		j.relocate(i)
+		h := j.bank.At(i).Head
+		h.Need, h.Anchored = j.learn, false
+	}
+}
 
-// AppendBinary appends a checkpoint.
-func (j *Judge) AppendBinary(dst []byte) ([]byte, error) { return dst, nil }
+// AcceptAll accepts every slot and ends the pool's drift.
+func (j *Judge) AcceptAll() {
+	for s := range j.slots {
+		j.Accept(ft.Slot(s))
+	}
+	j.pool.episode = episode{}
+}
 
-// UnmarshalBinary restores a checkpoint.
-func (j *Judge) UnmarshalBinary([]byte) error { return nil }
+// ForgetAll forgets every slot, the groups' scatter, and the calibration.
+func (j *Judge) ForgetAll() {
+	for g := range j.bank.Groups() {
+		j.bank.ClearGroup(int32(g))
+	}
+	for s := range j.slots {
+		j.Forget(ft.Slot(s))
+	}
+	j.bank.Tails = shippedTails()
+	j.setLadders()
+	j.pool.episode = episode{}
+}
 
-// Explain renders a verdict in plain words.
-func Explain(_ *ft.Schema, _ []string, name string, v *ft.Verdict) (text string, ev []ft.Evidence, f *ft.Foreseen) {
-	return name + " " + v.Level.String(), nil, nil
+// relocate lets the location of profile i be learnt anew.
+func (j *Judge) relocate(i int32) {
+	p, t := j.bank.At(i), &j.tracks[i]
+	p.Rows, p.Need, p.Candidate, p.Prior, p.Ever = 0, quickRows, 0, false, 0
+	p.Filled = [profile.Scales]int32{}
+	p.Reference = 0
+	clear(p.Ref)
+	p.Quiet()
+	t.episode, t.worked, t.above = episode{}, 0, [parts]uint32{}
 }

@@ -1,0 +1,79 @@
+package drift
+
+import (
+	"math"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/stat"
+)
+
+// part is a part of a verdict with a threshold of its own.
+type part int
+
+const (
+	partLoad part = iota
+	partRoutes
+	partSelf
+	partPeers
+	partSlope
+	parts
+)
+
+// shipped are the tails before anything is calibrated: the deviation that healthy time is taken to exceed once in
+// five instance-days, and by how much it must rise for e times fewer runs. They were set on synthetic pools (see
+// pool_test.go) and on live ones, on the safe side.
+var shipped = [parts]struct{ threshold, scale float64 }{
+	partLoad:   {3, 0.5},
+	partRoutes: {4.5, 0.9},
+	partSelf:   {7, 1.1},
+	partPeers:  {6, 1},
+	partSlope:  {4, 0.7},
+}
+
+const (
+	shippedDays = 1    // of data are worth as much as the shipped tail
+	clipAlarm   = 1.05 // times the threshold: runs are not counted beyond, alarms are no healthy time
+)
+
+func shippedTails() []stat.Runs {
+	tails := make([]stat.Runs, parts)
+	for k := range tails {
+		tails[k] = stat.Runs{
+			Threshold: shipped[k].threshold, Scale: shipped[k].scale, Rate: 1. / float64(parts), Prior: shippedDays,
+		}
+	}
+	return tails
+}
+
+// ladder is where the levels of a part begin: at the deviation that healthy time exceeds at the tolerated rate, a
+// third, a tenth and a hundredth of it.
+type ladder struct {
+	low   float64
+	level [ft.Critical + 1]float64 // in units of low
+}
+
+func (j *Judge) setLadders() {
+	rate := j.config.FalseAlarms / float64(parts)
+	for k := range j.ladders {
+		u, scale := j.bank.Tails[k].Quantile(rate)
+		l := ladder{low: u}
+		for level, fewer := range rarity {
+			l.level[int(ft.Low)+level] = 1 + scale/u*math.Log(fewer)
+		}
+		j.ladders[k] = l
+	}
+}
+
+// rarity is how many times rarer than Low the levels Low, Medium, High and Critical are in healthy time.
+var rarity = [4]float64{1, 3, 10, 100}
+
+// of is the level of a score.
+func (l *ladder) of(score float64) ft.Level {
+	level := ft.Steady
+	for v := ft.Low; v <= ft.Critical; v++ {
+		if score >= l.level[v] {
+			level = v
+		}
+	}
+	return level
+}

@@ -1,0 +1,146 @@
+package drift
+
+import (
+	"math"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/stat"
+)
+
+const (
+	release  = stat.Release
+	explains = 0.6 // of its threshold: from here on a change of load or routes explains a response
+	agrees   = 0.6 // of its threshold: from here on peers confirm what self sees
+	clearly  = 3.0 // a response that exceeds a load below its threshold so many times is not explained by it
+	lingers  = 2.0 // times Learn: a response may outlast the change of work that brought it about
+	retell   = 3   // rows between two tellings for the score or the explanation alone
+)
+
+// settle decides the verdict of row r and tells it where it changed.
+func (j *Judge) settle(dst []ft.Verdict, f *ft.Frame, r int) []ft.Verdict {
+	i := j.scratch.index[r]
+	p, t := j.bank.At(i), &j.tracks[i]
+	v := &t.verdict
+	v.Slot, v.Life = f.Rows[r].Slot, p.Life
+	switch {
+	case p.Rows < p.Need || !f.Rows[r].Serving && v.Level == ft.Learning:
+		*v = ft.Verdict{Slot: v.Slot, Life: v.Life, Progress: float32(min(1, p.Rows/p.Need))}
+		t.frozen = false
+	case !j.scratch.judged(r):
+		return dst // out of service: the last verdict stands
+	default:
+		j.decide(f, r)
+	}
+	t.toldAgo++
+	if worthTelling(v, &t.told, t.toldAgo) {
+		t.told, t.toldAgo = *v, 0
+		dst = append(dst, *v)
+	}
+	return dst
+}
+
+// worthTelling compares a verdict with the one that was told last.
+func worthTelling(v, told *ft.Verdict, ago int) bool {
+	if v.Level != told.Level || v.Cause != told.Cause || v.Extent != told.Extent {
+		return true
+	}
+	if v.Level < ft.Low || ago < retell {
+		return false
+	}
+	a, b := v.Why[0], told.Why[0]
+	return math.Abs(float64(v.Score-told.Score)) > 0.25*float64(told.Score) || a.Dim != b.Dim || a.N != b.N
+}
+
+// decide fills the verdict of a judged row.
+func (j *Judge) decide(f *ft.Frame, r int) {
+	i := j.scratch.index[r]
+	p, t := j.bank.At(i), &j.tracks[i]
+	raise := 1.0
+	if t.coherent {
+		raise += raiseShare * t.shared
+	}
+	var s [parts]float64
+	level, lead := ft.Steady, partLoad
+	for k := range s {
+		s[k] = t.score[k]
+		if part(k) != partPeers && part(k) != partSlope {
+			s[k] /= raise
+		}
+		if s[k] > s[lead] {
+			lead = part(k)
+		}
+		level = max(level, j.ladders[k].of(s[k]))
+	}
+	now := ft.InstantOf(f.At)
+	level = t.follow(now, s[lead], level)
+	t.frozen = t.on || t.raw() >= 1 || s[lead] >= 1 || j.pool.frozen
+	v := &t.verdict
+	*v = ft.Verdict{
+		Slot: v.Slot, Life: v.Life, Level: level, Score: float32(s[lead]), SelfLoad: float32(s[partLoad]),
+		SelfResp: float32(max(s[partSelf], s[partSlope])), PeersLoad: float32(t.apart), PeersResp: float32(s[partPeers]),
+		Categories: float32(s[partRoutes]), Shared: float32(t.shared), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
+	}
+	if lead == partPeers {
+		v.Channel = ft.Peers
+	}
+	if t.worked > 0 {
+		t.worked--
+	}
+	if !t.on {
+		return
+	}
+	v.Since = t.rise
+	v.Cause, v.Extent = j.cause(t, &s)
+	if v.Cause == ft.WorkloadChanged {
+		t.worked = max(t.worked, 1)
+		if max(t.score[partLoad], t.score[partRoutes]) >= explains {
+			t.worked = lingers * j.learn
+		}
+	}
+	t.cause = v.Cause
+	j.why(f, r, &p, s[partSlope])
+}
+
+// cause tells a changed workload from a changed instance, and one instance from the pool. t.score is before, s after
+// the self thresholds were raised for what the pool shares.
+func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
+	members := j.pool.members
+	own, response := max(t.score[partLoad], t.score[partRoutes]), max(s[partSelf], s[partPeers], s[partSlope])
+	sick := s[partPeers] >= 1 || s[partSlope] >= 1
+	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
+		sick = sick || s[partPeers] >= release || s[partSlope] >= release
+	}
+	switch {
+	case members > 1 && sick && t.apart < explains && (own < explains || t.coherent):
+		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
+	case t.coherent:
+		if own >= explains || j.pool.cause == ft.WorkloadChanged {
+			return ft.WorkloadChanged, ft.WholePool
+		}
+		return ft.CauseUnknown, ft.WholePool
+	case own >= explains && !(s[partRoutes] < explains && s[partLoad] < 1 && response >= clearly*s[partLoad]):
+		return ft.WorkloadChanged, j.reach(members)
+	case t.worked > 0 && s[partSlope] < 1:
+		return ft.WorkloadChanged, j.reach(members)
+	case !j.knowsWork():
+		if members > 1 && s[partPeers] >= agrees {
+			return ft.InstanceChanged, ft.ThisInstance
+		}
+		return ft.CauseUnknown, ft.ExtentUnknown
+	case members > 1 && s[partPeers] < agrees && s[partSlope] < 1:
+		return ft.CauseUnknown, ft.ExtentUnknown // the peers show some of it
+	default:
+		return ft.InstanceChanged, ft.ThisInstance
+	}
+}
+
+// reach of a change of work that is not coherent: the work of a pool of one is the pool's.
+func (j *Judge) reach(members int) ft.Extent {
+	if members <= 1 {
+		return ft.WholePool
+	}
+	return ft.ThisInstance
+}
+
+// knowsWork tells whether the schema says anything of the work that is asked for.
+func (j *Judge) knowsWork() bool { return j.work > j.firstLoad || j.schema.Categories() > 0 }

@@ -1,0 +1,198 @@
+package drift
+
+import (
+	"math"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
+	"github.com/fettle-dev/fettle/core/stat"
+)
+
+// Each scale keeps the minima of intervals eight times as long as those of the one before: 8, 64 and 512 rows. Minima
+// leave out the teeth of a garbage-collected heap.
+const (
+	slopeEvery = 8
+	// leastMinima must be there before a slope counts; forecasts of a drift already seen need fewer.
+	leastMinima   = 10
+	forecastRows  = 4
+	slopeConcord  = 0.7 // of pairs must rise (Kendall's tau)
+	slopeLasting  = 0.8 // of the slope must be left in the second half: what saturates is a warm-up
+	growthPrior   = 4   // windows that the least material growth is worth as the healthy one
+	growthRows    = 500 // windows over which healthy growth is forgotten
+	growthClip    = 9
+	forecastReach = 0.6 // of a slope's threshold, from where on a limit is foreseen
+)
+
+// slopeAge is the age in rows that an instance must have before growth of a scale counts without peers of like age
+// that stay: heaps and caches fill in the first minutes.
+var slopeAge = [profile.Scales]float64{300, 1500, 8000}
+
+// lowest folds the unbounded columns of row r, the work removed, into the minima of the interval under way.
+func (j *Judge) lowest(r int, p *profile.Profile, g *profile.Group) {
+	d := len(j.cols)
+	y, z := j.scratch.y[r*d:(r+1)*d], j.scratch.z[r*d:(r+1)*d]
+	for u, c := range j.unbounded {
+		if y[c] != y[c] {
+			continue
+		}
+		v := j.cols[c].back(p.Mu[c] + stat.Color(g.L, z, c, j.work))
+		if low := &p.Lowest[u]; *low == 0 || v < *low {
+			*low = max(v, math.SmallestNonzeroFloat64)
+		}
+	}
+}
+
+// grow closes the intervals that end with this frame and rates the growth over their minima.
+func (j *Judge) grow() {
+	every := uint64(slopeEvery)
+	for k := range profile.Scales {
+		if j.tick%every != 0 {
+			return
+		}
+		every *= slopeEvery
+		for r := range j.scratch.index {
+			if j.scratch.judged(r) {
+				p := j.bank.At(j.scratch.index[r])
+				j.close(&p, k)
+			}
+		}
+		for g := range j.scratch.group {
+			for u := range j.unbounded {
+				j.outgrow(int32(g), k, u)
+			}
+		}
+	}
+}
+
+// close shifts the lowest value of scale k into its minima and into the next scale's interval.
+func (j *Judge) close(p *profile.Profile, k int) {
+	n := len(j.unbounded)
+	some := false
+	for u := range n {
+		low := p.Lowest[k*n+u]
+		if low == 0 {
+			continue
+		}
+		some = true
+		m := p.MinimaOf(k, u)
+		copy(m, m[1:])
+		m[profile.Minima-1] = low
+		p.Lowest[k*n+u] = 0
+		if k+1 < profile.Scales {
+			if next := &p.Lowest[(k+1)*n+u]; *next == 0 || low < *next {
+				*next = low
+			}
+		}
+		p.Grown[k*n+u] = j.growth(p, k, u)
+	}
+	if some && p.Filled[k] < profile.Minima {
+		p.Filled[k]++
+	}
+}
+
+// growth is the rise over a scale's minima in units of the column, 0 where it is not steady.
+func (j *Judge) growth(p *profile.Profile, k, u int) float64 {
+	have := int(p.Filled[k])
+	if have < leastMinima {
+		return 0
+	}
+	m := p.MinimaOf(k, u)[profile.Minima-have:]
+	slope, concord := stat.TheilSen(m)
+	if slope <= 0 || concord < slopeConcord {
+		return 0
+	}
+	if late, _ := stat.TheilSen(m[have/2:]); late < slopeLasting*slope {
+		return 0
+	}
+	return slope * float64(have-1)
+}
+
+// outgrow replaces the growth of a group's members by what it exceeds that of the others by, and learns what growth
+// is healthy.
+func (j *Judge) outgrow(g int32, k, u int) {
+	s, n := &j.scratch, len(j.unbounded)
+	group := j.bank.Group(g)
+	for _, young := range [2]bool{true, false} {
+		s.col = s.col[:0]
+		for r := s.group[g]; r >= 0; r = s.next[r] {
+			if j.ofAge(r, k, young) {
+				p := j.bank.At(s.index[r])
+				s.col = append(s.col, p.Grown[k*n+u])
+			}
+		}
+		m := stat.MiddleOf(s.col)
+		for r := s.group[g]; r >= 0; r = s.next[r] {
+			if !j.ofAge(r, k, young) {
+				continue
+			}
+			p := j.bank.At(s.index[r])
+			grown := &p.Grown[k*n+u]
+			raw := *grown
+			lo, hi := m.Without(raw)
+			if more := beyond(raw, lo, hi); more == more {
+				*grown = more
+			} else if young {
+				*grown = 0
+			}
+			if t := &j.tracks[s.index[r]]; !t.frozen && p.Filled[k] >= leastMinima {
+				j.learnGrowth(&group, &p, k, u, raw)
+			}
+		}
+	}
+}
+
+func (j *Judge) ofAge(r int32, k int, young bool) bool {
+	s := &j.scratch
+	return s.judged(int(r)) && s.peer[r] && (j.tracks[s.index[r]].age < slopeAge[k]) == young
+}
+
+func (j *Judge) learnGrowth(g *profile.Group, p *profile.Profile, k, u int, raw float64) {
+	n := len(j.unbounded)
+	m := j.cols[j.unbounded[u]].material(p.MinimaOf(k, u)[profile.Minima-1])
+	v := min(raw*raw, growthClip*m*m)
+	g.Growth[k*n+u] += stat.Step(g.Grew[k]/float64(n), 1, 1.0/growthRows) * (v - g.Growth[k*n+u])
+	g.Grew[k]++
+}
+
+// slope is the deviation of the fastest growing unbounded column and the column.
+func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col int) {
+	n := len(j.unbounded)
+	col = -1
+	for k := range profile.Scales {
+		if p.Filled[k] < leastMinima {
+			continue
+		}
+		seen := g.Grew[k] / float64(n)
+		for u, c := range j.unbounded {
+			grown := p.Grown[k*n+u]
+			if grown <= 0 {
+				continue
+			}
+			m := j.cols[c].material(p.MinimaOf(k, u)[profile.Minima-1])
+			usual := max(m*m, (growthPrior*m*m+seen*g.Growth[k*n+u])/(growthPrior+seen))
+			if v := grown / math.Sqrt(usual); v > best {
+				best, col = v, c
+			}
+		}
+	}
+	return best, col
+}
+
+// foresee says when column c reaches the limit of its unit, from the slope of its latest minima.
+func (j *Judge) foresee(p *profile.Profile, c int, now ft.Instant) ft.Forecast {
+	if c < 0 || j.cols[c].slope < 0 || j.cols[c].Unit != "B" || j.config.MemoryLimit <= 0 || p.Filled[0] < forecastRows {
+		return ft.Forecast{}
+	}
+	m := p.MinimaOf(0, j.cols[c].slope)[profile.Minima-min(int(p.Filled[0]), profile.Minima/2):]
+	slope, concord := stat.TheilSen(m)
+	slope /= slopeEvery * j.config.Interval.Seconds()
+	if slope <= 0 || concord < slopeConcord {
+		return ft.Forecast{}
+	}
+	left := (j.config.MemoryLimit - m[len(m)-1]) / slope
+	if left > 30*24*3600 {
+		return ft.Forecast{}
+	}
+	at := now + ft.Instant(max(0, left)*1e9)
+	return ft.Forecast{Dim: uint8(j.cols[c].index), At: at, Slope: float32(slope), Limit: float32(j.config.MemoryLimit)}
+}

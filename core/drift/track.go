@@ -1,0 +1,182 @@
+package drift
+
+import (
+	ft "github.com/fettle-dev/fettle"
+)
+
+// track is the state of a profile's verdict. It has no pointers.
+type track struct {
+	slot  int32 // -1: no slot holds it
+	seen  uint64
+	idle  int     // rows without service
+	age   float64 // rows
+	stale [ft.MaxDimensions]uint8
+
+	// Deviations of this row, and those divided by their thresholds.
+	load, routes, self, peers, slopes float64
+	slopeCol                          int
+	rho                               float64
+	widen                             float64
+	score                             [parts]float64
+	apart                             float64 // load or routes relative to the peers'
+	shared                            float64 // share of the pool that drifts alike
+	coherent                          bool    // enough of the pool does
+
+	above  [parts]uint32 // levels of the calibration grid that are on
+	frozen bool
+	worked float64 // rows for which a past change of work still explains responses
+	episode
+	verdict ft.Verdict
+	told    ft.Verdict
+	toldAgo int
+}
+
+// episode is one drift from its first sign to its end.
+type episode struct {
+	on    bool
+	rise  ft.Instant // when the score last left the release level upwards, 0 while below
+	below int        // rows below the release level
+	level ft.Level
+	lower int      // rows in which a lower level would do
+	most  ft.Level // the highest of those
+	cause ft.Cause
+}
+
+// follow folds one row's score and level. It returns the level to tell.
+func (e *episode) follow(now ft.Instant, score float64, level ft.Level) ft.Level {
+	switch {
+	case score < release:
+		e.below++
+		if e.below >= recoverRows || !e.on {
+			*e = episode{level: ft.Steady}
+			return ft.Steady
+		}
+	default:
+		e.below = 0
+		if e.rise == 0 {
+			e.rise = now
+		}
+	}
+	if level >= ft.Low {
+		e.on = true
+	}
+	if !e.on {
+		e.level = ft.Steady
+		return ft.Steady
+	}
+	level = max(level, ft.Low)
+	if level >= e.level {
+		e.level, e.lower, e.most = level, 0, 0
+		return e.level
+	}
+	e.lower++
+	e.most = max(e.most, level)
+	if e.lower >= lowerRows {
+		e.level, e.lower, e.most = e.most, 0, 0
+	}
+	return e.level
+}
+
+// bind finds or makes the profile of a row, -1 for a slot out of range.
+func (j *Judge) bind(row *ft.Row) int32 {
+	if row.Slot >= maxSlots {
+		return -1
+	}
+	if int(row.Slot) >= len(j.slots) {
+		j.slots = append(j.slots, make([]int32, int(row.Slot)+1-len(j.slots))...)
+	}
+	i := j.slots[row.Slot] - 1
+	if i >= 0 && j.bank.At(i).Life != row.Life {
+		j.tracks[i].slot = -1
+		j.loose++
+		i = -1
+	}
+	if i < 0 {
+		i = j.adopt(row)
+		j.slots[row.Slot] = i + 1
+	}
+	p, t := j.bank.At(i), &j.tracks[i]
+	if g, _ := j.bank.GroupOf(row.Group); g != p.Group {
+		p.Group = g
+		j.begin(i)
+	}
+	if p.Settings != row.Settings {
+		p.Settings = row.Settings
+		if !t.on && p.Rows >= p.Need {
+			// What was adjusted changes what is measured: the location is learnt anew, the scatter stays. In the
+			// middle of a drift that would take the sick state for usual.
+			j.relocate(i)
+		}
+	}
+	return i
+}
+
+// adopt finds the profile of a life that no slot holds, or makes one.
+func (j *Judge) adopt(row *ft.Row) int32 {
+	if j.loose > 0 {
+		for i := range j.tracks {
+			if t := &j.tracks[i]; t.slot < 0 && j.bank.At(int32(i)).Life == row.Life && j.bank.At(int32(i)).Group >= 0 {
+				t.slot = int32(row.Slot)
+				t.verdict.Slot = row.Slot
+				j.loose--
+				return int32(i)
+			}
+		}
+	}
+	g, _ := j.bank.GroupOf(row.Group)
+	i := j.bank.Add(row.Life, g)
+	if int(i) >= len(j.tracks) {
+		j.tracks = append(j.tracks, make([]track, int(i)+1-len(j.tracks))...)
+	}
+	j.tracks[i] = track{slot: int32(row.Slot)}
+	j.bank.At(i).Settings = row.Settings
+	j.begin(i)
+	return i
+}
+
+// begin starts the learning of profile i: from its group's location where that has been learnt, else for the full
+// time.
+func (j *Judge) begin(i int32) {
+	p, t := j.bank.At(i), &j.tracks[i]
+	g := j.bank.Group(p.Group)
+	j.relocate(i)
+	p.Need, p.Anchored, p.Lived = j.learn, false, 0
+	if g.Located >= j.learn && g.Factored {
+		p.Need, p.Prior, p.Ever = quickRows, true, g.Ever
+		copy(p.Mu, g.Mu)
+		copy(p.Cand, g.Mu)
+		copy(p.Fast, g.Mu[:j.work])
+	}
+	for k := range p.Norm {
+		p.Norm[k] = float64(len(j.cols)-j.work) / 2
+		p.PeersNorm[k] = p.Norm[k] / 2
+	}
+	t.verdict = ft.Verdict{Slot: ft.Slot(max(t.slot, 0)), Life: p.Life}
+	t.told = t.verdict
+}
+
+// sweep forgets the profiles that have been out of the frames for long.
+func (j *Judge) sweep() {
+	for i := range j.tracks {
+		t, p := &j.tracks[i], j.bank.At(int32(i))
+		if p.Group < 0 || j.tick-t.seen < absentRows {
+			continue
+		}
+		if t.slot >= 0 {
+			j.slots[t.slot] = 0
+		} else {
+			j.loose--
+		}
+		*t = track{slot: -1}
+		j.bank.Free(int32(i))
+	}
+}
+
+// quietAll forgets the streams of all instances after a gap in the frames.
+func (j *Judge) quietAll() {
+	for i := range j.tracks {
+		if p := j.bank.At(int32(i)); p.Group >= 0 {
+			p.Quiet()
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package drift
+
+import (
+	"math"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
+	"github.com/fettle-dev/fettle/core/stat"
+)
+
+const (
+	forget      = 3.0 // later rows weigh more: what a start-up did is forgotten as the rows come in
+	trainAt     = 2.5 // deviations are winsorised for the location
+	spreadAt    = 4.0 // and for the scatter
+	unclipped   = 20  // not the first rows
+	varAt       = squareAt
+	normRows    = 600.0
+	refRows     = 1200.0 // the category reference forgets in so many rows
+	shrinkRows  = 2.0 * rowsPer
+	leastShrink = 0.02
+	groupEvery  = 8
+)
+
+// train folds row r into what is learnt: not while an action is under way, and not while it or the pool drifts; then
+// a candidate is learnt beside the profile.
+func (j *Judge) train(f *ft.Frame, r int) {
+	i := j.scratch.index[r]
+	p, t := j.bank.At(i), &j.tracks[i]
+	g := j.bank.Group(p.Group)
+	p.Lived++
+	judged := j.scratch.judged(r)
+	if judged && p.Rows >= p.Need {
+		j.calibrate(t, f.Rows[r].Held)
+	}
+	if f.Rows[r].Held {
+		return
+	}
+	if t.frozen {
+		j.candidate(f, r, &p, t)
+		return
+	}
+	p.Candidate = 0
+	j.scatter(r, &p, &g)
+	j.locate(r, &p, &g)
+	j.mix(f, r, p.Ref, &p.Reference)
+	p.Rows++
+	if !p.Anchored && p.Rows >= j.learn {
+		copy(p.Anchor, p.Mu)
+		p.Anchored = true
+	}
+	if judged {
+		j.scales(&p, &g, t)
+	}
+}
+
+// calibrate counts the alarm runs of a judged row.
+func (j *Judge) calibrate(t *track, held bool) {
+	days := j.day
+	if held || t.frozen {
+		days = 0
+	}
+	dev := [parts]float64{t.load, t.routes, t.self, t.peers, t.slopes}
+	for k := range dev {
+		if held {
+			t.above[k] = 0
+			continue
+		}
+		if part(k) != partPeers && part(k) != partSlope && t.coherent {
+			dev[k] /= 1 + raiseShare*t.shared
+		}
+		t.above[k] = j.bank.Tails[k].Fold(t.above[k], dev[k], clipAlarm*j.ladders[k].low, days)
+	}
+}
+
+// scatter folds the deviations from the own location into the group's covariance.
+func (j *Judge) scatter(r int, p *profile.Profile, g *profile.Group) {
+	if p.Lived < settleRows || p.Rows < quickRows {
+		return
+	}
+	s, d := &j.scratch, len(j.cols)
+	e, y := s.dev, s.y[r*d:(r+1)*d]
+	if g.Rows == 0 {
+		for c := range j.cols {
+			f := 2 * j.cols[c].floor(p.Mu[c])
+			g.Cov[stat.PackedLen(c)+c] = f * f
+		}
+		g.Rows = quickRows / 2
+	}
+	for c := range e {
+		bound := spreadAt * math.Sqrt(g.Cov[stat.PackedLen(c)+c])
+		e[c] = min(max(y[c]-p.Mu[c], -bound), bound)
+	}
+	stat.FoldCov(g.Cov, e, stat.Step(g.Rows, 1, 1/scatterRows))
+	g.Rows++
+	g.Pending++
+}
+
+// locate moves the location towards the row.
+func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group) {
+	s, d := &j.scratch, len(j.cols)
+	y := s.y[r*d : (r+1)*d]
+	least := 1 / (locationSpans * j.learn)
+	own, prior := stat.Step(p.Rows, forget, least), stat.Step(p.Rows+priorRows, forget, least)
+	for c, v := range y {
+		e := v - p.Mu[c]
+		if e != e {
+			continue
+		}
+		a := own
+		if p.Prior && c >= j.work && (j.cols[c].slope < 0 || v > g.Mu[c]) {
+			a = prior // the group knows better, except what a new life has yet to fill
+		}
+		if p.Rows >= unclipped && g.Factored {
+			e = min(max(e, -trainAt*g.Scale[c]), trainAt*g.Scale[c])
+		}
+		p.Mu[c] += a * e
+		if c >= j.firstLoad && c < j.work {
+			p.Fast[c] += stat.Step(p.Rows, 1, 1.0/fastRows) * (v - p.Fast[c])
+		}
+	}
+	if p.Rows >= j.learn/2 && (j.tick+uint64(r))%groupEvery == 0 {
+		a := stat.Step(g.Located/groupEvery, 1, groupEvery*least)
+		for c := range p.Mu {
+			if !p.Ever.Has(c) {
+				continue
+			}
+			if !g.Ever.Has(c) {
+				g.Mu[c] = p.Mu[c]
+				g.Ever = g.Ever.With(c)
+			}
+			g.Mu[c] += a * (p.Mu[c] - g.Mu[c])
+		}
+		g.Located += groupEvery
+	}
+}
+
+// mix folds the row's counts into a category reference.
+func (j *Judge) mix(f *ft.Frame, r int, ref []float64, total *float64) {
+	n := j.schema.Categories()
+	if n == 0 {
+		return
+	}
+	keep := 1 - 1/refRows
+	*total *= keep
+	for c, v := range f.Counts[r*n : (r+1)*n] {
+		ref[c] = ref[c]*keep + float64(v)
+		*total += float64(v)
+	}
+}
+
+// scales learns how large smoothed innovations, their quadratic forms and category windows are in healthy time.
+func (j *Judge) scales(p *profile.Profile, g *profile.Group, t *track) {
+	d := len(j.cols)
+	a := stat.Step(g.Streamed, 1, 1/scatterRows)
+	for k := range g.Var {
+		c := k % d
+		switch {
+		case c >= j.work:
+			v, b := p.Self[k], p.Peers[k]
+			g.Var[k] += a * (min(v*v, varAt) - g.Var[k])
+			g.PVar[k] += a * (min(b*b, varAt) - g.PVar[k])
+		case c >= j.firstLoad && k/d == 1:
+			v := min(math.Abs(p.Self[k]-p.Fast[c]), 2*stepFloor)
+			g.Var[k] += a * (v*v - g.Var[k])
+		}
+	}
+	g.Streamed++
+	own := stat.Step(p.Rows, 1, 1/normRows)
+	responses := float64(d - j.work)
+	for k := range profile.Spans {
+		q := j.form(p.Self, g.Inv, k)
+		p.Norm[k] += own * (min(q, 3*p.Norm[k]+responses) - p.Norm[k])
+		q = j.form(p.Peers, g.PInv, k)
+		p.PeersNorm[k] += own * (min(q, 3*p.PeersNorm[k]+responses) - p.PeersNorm[k])
+	}
+	if p.Reference >= leastRef {
+		g.Rho += stat.Step(g.RhoRows+rhoPrior, 1, 1/scatterRows) * (min(t.rho, 10*rhoFloor) - g.Rho)
+		g.RhoRows++
+	}
+}
+
+// refresh factors the scatter of the groups of this frame that have enough new rows.
+func (j *Judge) refresh() {
+	for g := range j.scratch.group {
+		if j.scratch.group[g] < 0 {
+			continue
+		}
+		group := j.bank.Group(int32(g))
+		due := max(16, min(group.Rows/8, 2000))
+		if group.Pending >= due || !group.Factored && group.Rows >= 2*quickRows {
+			j.factor(&group, j.scratch.group[g])
+		}
+	}
+}
+
+// factor renews all that is derived from a group's scatter; row is one of its members, whose location says where the
+// floors are taken until the group's own is known.
+func (j *Judge) factor(g *profile.Group, row int32) {
+	s := &j.scratch
+	p := j.bank.At(s.index[row])
+	for c := range j.cols {
+		at := p.Mu[c]
+		if g.Located > 0 {
+			at = g.Mu[c]
+		}
+		f := j.cols[c].floor(at)
+		s.ridge[c] = f * f
+		g.Scale[c] = math.Sqrt(g.Cov[stat.PackedLen(c)+c] + s.ridge[c])
+	}
+	d := float64(len(j.cols) - j.work)
+	shrink := max(leastShrink, d/(d+g.Rows/shrinkRows))
+	stat.Factor(g.L, g.Cov, s.ridge, j.work, shrink)
+	inverse(g.Inv, g.Var, len(j.cols), g.Streamed)
+	inverse(g.PInv, g.PVar, len(j.cols), g.Streamed)
+	g.Factored, g.Pending = true, 0
+}
+
+// inverse turns healthy mean squares into the inverses of scales, drawn to the prior while there are few rows.
+func inverse(dst, square []float64, d int, rows float64) {
+	for k, v := range square {
+		span := k / d
+		n := rows / spanRows[span]
+		prior := spanPrior[span] * spanPrior[span]
+		scale := math.Sqrt((spanPriorRows*prior + n*v) / (spanPriorRows + n))
+		dst[k] = 1 / max(scale, spanFloor[span])
+	}
+}
+
+// candidate learns the present behaviour beside the frozen profile and adopts it when it has lasted, does not grow,
+// and, unless the work explains it, harms nobody.
+func (j *Judge) candidate(f *ft.Frame, r int, p *profile.Profile, t *track) {
+	s, d := &j.scratch, len(j.cols)
+	if p.Candidate == 0 {
+		copy(p.Cand, p.Mu)
+		clear(p.RefCand)
+	}
+	a := stat.Step(p.Candidate, forget, 1/(locationSpans*j.learn))
+	for c, v := range s.y[r*d : (r+1)*d] {
+		if e := v - p.Cand[c]; e == e {
+			p.Cand[c] += a * e
+		}
+	}
+	total := 0.0
+	j.mix(f, r, p.RefCand, &total)
+	p.Candidate++
+	due := adoptSpans * j.learn
+	work := t.cause == ft.WorkloadChanged || !t.on && j.pool.cause == ft.WorkloadChanged
+	if !work {
+		due = adoptSick * j.learn
+	}
+	if p.Candidate < due || t.score[partSlope] >= release || !work && !j.harmless(p) {
+		return
+	}
+	copy(p.Mu, p.Cand)
+	copy(p.Fast, p.Cand)
+	copy(p.Ref, p.RefCand)
+	p.Reference = 0
+	for _, v := range p.Ref {
+		p.Reference += v
+	}
+	p.Rows, p.Candidate = j.learn, 0
+	p.Quiet()
+	t.episode, t.worked, t.frozen = episode{}, 0, false
+}
+
+// harmless tells whether the candidate leaves latency and errors as they were and stays near the anchor in what can
+// grow without bound.
+func (j *Judge) harmless(p *profile.Profile) bool {
+	g := j.bank.Group(p.Group)
+	for c := j.work; c < len(j.cols); c++ {
+		col := &j.cols[c]
+		if objective := col.Unit == "s" || col.Name == ft.DimErrors; objective && p.Cand[c] > p.Mu[c]+2*g.Scale[c] {
+			return false
+		}
+		if col.slope >= 0 && p.Anchored && col.back(p.Cand[c]) > 2*col.back(p.Anchor[c])+col.material(0) {
+			return false
+		}
+	}
+	return true
+}

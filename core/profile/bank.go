@@ -1,0 +1,255 @@
+package profile
+
+import (
+	"errors"
+	"fmt"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/stat"
+)
+
+// The numbers of a profile's parts.
+const (
+	Recent  = 5  // innovations kept of each column: the median of them withstands two wild rows
+	Spans   = 3  // spans over which innovations are smoothed
+	Scales  = 3  // intervals whose minima are kept of unbounded columns
+	Minima  = 16 // minima kept of each
+	Windows = 2  // spans over which category counts are summed
+)
+
+// Shape is the size of a bank's vectors. Columns are in the judge's order: intake, load, response.
+type Shape struct {
+	Columns    int // d, at most [ft.MaxDimensions]
+	Work       int // leading columns that responses are conditioned on
+	Categories int
+	Unbounded  int // columns whose slope is watched
+}
+
+// MaxCategories is the most categories that a shape may have.
+const MaxCategories = 256
+
+func (s Shape) check() error {
+	if s.Columns < 0 || s.Columns > ft.MaxDimensions || s.Work < 0 || s.Work > s.Columns ||
+		s.Categories < 0 || s.Categories > MaxCategories || s.Unbounded < 0 || s.Unbounded > s.Columns {
+		return fmt.Errorf("profile: shape of %d columns, %d work, %d categories, %d unbounded is out of range",
+			s.Columns, s.Work, s.Categories, s.Unbounded)
+	}
+	return nil
+}
+
+// Head is the part of a profile that has fixed fields.
+type Head struct {
+	Life      ft.Life
+	Group     int32 // index of its group in the bank
+	Settings  uint32
+	Ever      ft.Dims        // columns that ever had a value
+	Rows      float64        // rows that the location rests on
+	Need      float64        // rows after which it is judged
+	Lived     float64        // rows seen of this life
+	Candidate float64        // rows that the candidate rests on
+	Reference float64        // counts that the category reference rests on
+	Prior     bool           // began from its group's location
+	Anchored  bool           // the anchor is set
+	Norm      [Spans]float64 // healthy mean of the self channel's quadratic forms
+	PeersNorm [Spans]float64 // the same of the peers channel
+	Filled    [Scales]int32  // minima seen of each scale, at most Minima
+}
+
+// Profile is a view of one instance's state; it is valid until the next profile is added to its bank.
+type Profile struct {
+	*Head
+	// Learnt, and saved in checkpoints.
+	Mu      []float64 // location of each column after its transform
+	Anchor  []float64 // the location of the first baseline, never updated
+	Cand    []float64 // location of the candidate while the profile is frozen
+	Fast    []float64 // recent location of the work columns, for steps of load
+	Ref     []float64 // reference counts of the categories
+	RefCand []float64 // the same of the candidate
+	Minima  []float64 // [scale][unbounded column][Minima], oldest first
+	Lowest  []float64 // [scale][unbounded column], of the interval under way
+	// Transient: the streams of the last seconds.
+	Hist      []float64 // [column][Recent], newest first: the self channel's innovations
+	PeersHist []float64 // the same of the peers channel
+	Self      []float64 // [span][column], smoothed
+	Peers     []float64 // [span][column]
+	Window    []float64 // [window][category], decayed counts
+	Grown     []float64 // [scale][unbounded column], growth over the minima beyond that of the peers
+}
+
+// GroupHead is the part of a group's scatter that has fixed fields.
+type GroupHead struct {
+	ID       uint32  // as in [ft.Row]
+	Ever     ft.Dims // columns that its location knows
+	Rows     float64 // rows that the scatter rests on
+	Located  float64 // rows that the shared location rests on
+	Streamed float64 // rows that Var and PVar rest on
+	Rho      float64 // correlation of counts in healthy category windows
+	RhoRows  float64 // rows that Rho rests on
+	Grew     [Scales]float64
+	Pending  float64 // rows since the factor was refreshed; transient, as what follows
+	Factored bool
+	Seen     uint64 // tick of its last row
+}
+
+// Group is a view of what the instances of a specialization share.
+type Group struct {
+	*GroupHead
+	Mu     []float64 // mean location of its members
+	Cov    []float64 // packed, of the deviations from the members' own locations
+	Var    []float64 // [span][column]: healthy mean square of the self channel's smoothed innovations
+	PVar   []float64 // the same of the peers channel
+	Growth []float64 // [scale][unbounded column]: healthy mean square of growth over the minima
+	// Recomputed from the above, not saved.
+	L     []float64 // packed factor of Cov
+	Inv   []float64 // [span][column]: 1 over the healthy scale of the self channel's smoothed innovations
+	PInv  []float64 // the same of the peers channel
+	Scale []float64 // standard deviation of each column, with its floor
+}
+
+// Bank holds the profiles of one pool in a slab with a fixed stride, without pointers, and its groups likewise. It is
+// not safe for concurrent use.
+type Bank struct {
+	shape   Shape
+	heads   []Head
+	slab    []float64
+	stride  int
+	learnt  int // leading floats of a profile that a checkpoint keeps
+	free    []int32
+	groups  []GroupHead
+	gslab   []float64
+	gstride int
+	glearnt int
+	index   map[uint32]int32
+	// Tails are the thresholds' calibrations, one for each part of a verdict.
+	Tails []stat.Runs
+}
+
+// NewBank makes an empty bank.
+func NewBank(s Shape) (*Bank, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	d, c, u := s.Columns, s.Categories, s.Unbounded
+	b := &Bank{shape: s, index: make(map[uint32]int32)}
+	b.learnt = 3*d + s.Work + 2*c + Scales*u*(Minima+1)
+	b.stride = b.learnt + 2*Recent*d + 2*Spans*d + Windows*c + Scales*u
+	b.glearnt = d + stat.PackedLen(d) + 2*Spans*d + Scales*u
+	b.gstride = b.glearnt + stat.PackedLen(d) + 2*Spans*d + d
+	return b, nil
+}
+
+// Shape is the shape that the bank was made for.
+func (b *Bank) Shape() Shape { return b.shape }
+
+// Len is one more than the largest index of a profile.
+func (b *Bank) Len() int { return len(b.heads) }
+
+// Groups is the number of groups.
+func (b *Bank) Groups() int { return len(b.groups) }
+
+// StateBytes is the memory that one profile takes.
+func (b *Bank) StateBytes() int { return 8*b.stride + 200 }
+
+// Add makes a profile, all zero, and returns its index.
+func (b *Bank) Add(life ft.Life, group int32) int32 {
+	var i int32
+	if n := len(b.free); n > 0 {
+		i, b.free = b.free[n-1], b.free[:n-1]
+	} else {
+		i = int32(len(b.heads))
+		b.heads = append(b.heads, Head{})
+		b.slab = append(b.slab, make([]float64, b.stride)...)
+	}
+	clear(b.slab[int(i)*b.stride : int(i+1)*b.stride])
+	b.heads[i] = Head{Life: life, Group: group}
+	return i
+}
+
+// Free gives a profile back.
+func (b *Bank) Free(i int32) {
+	b.heads[i] = Head{Group: -1}
+	b.free = append(b.free, i)
+}
+
+// At is the profile with an index that [Bank.Add] gave.
+func (b *Bank) At(i int32) Profile {
+	d, c, u := b.shape.Columns, b.shape.Categories, b.shape.Unbounded
+	rest := b.slab[int(i)*b.stride : int(i+1)*b.stride]
+	take := func(n int) []float64 {
+		v := rest[:n:n]
+		rest = rest[n:]
+		return v
+	}
+	return Profile{
+		Head: &b.heads[i],
+		Mu:   take(d), Anchor: take(d), Cand: take(d), Fast: take(b.shape.Work),
+		Ref: take(c), RefCand: take(c), Minima: take(Scales * u * Minima), Lowest: take(Scales * u),
+		Hist: take(Recent * d), PeersHist: take(Recent * d), Self: take(Spans * d), Peers: take(Spans * d),
+		Window: take(Windows * c), Grown: take(Scales * u),
+	}
+}
+
+// Quiet forgets the streams of the last seconds.
+func (p Profile) Quiet() {
+	for _, v := range [][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
+		clear(v)
+	}
+}
+
+// MinimaOf are the minima of one scale and unbounded column, oldest first; only the last Filled are meaningful.
+func (p Profile) MinimaOf(scale, column int) []float64 {
+	u := len(p.Lowest) / Scales
+	o := (scale*u + column) * Minima
+	return p.Minima[o : o+Minima]
+}
+
+// MaxGroups bounds a bank's groups; the one not seen for longest makes room.
+const MaxGroups = 4096
+
+// GroupOf finds or makes the group of an ID.
+func (b *Bank) GroupOf(id uint32) (int32, bool) {
+	if g, ok := b.index[id]; ok {
+		return g, false
+	}
+	var g int32
+	if len(b.groups) < MaxGroups {
+		g = int32(len(b.groups))
+		b.groups = append(b.groups, GroupHead{})
+		b.gslab = append(b.gslab, make([]float64, b.gstride)...)
+	} else {
+		for i := range b.groups {
+			if b.groups[i].Seen < b.groups[g].Seen {
+				g = int32(i)
+			}
+		}
+		delete(b.index, b.groups[g].ID)
+	}
+	b.ClearGroup(g)
+	b.groups[g].ID = id
+	b.index[id] = g
+	return g, true
+}
+
+// ClearGroup forgets what a group has learnt.
+func (b *Bank) ClearGroup(g int32) {
+	b.groups[g] = GroupHead{ID: b.groups[g].ID}
+	clear(b.gslab[int(g)*b.gstride : int(g+1)*b.gstride])
+}
+
+// Group is the group with an index that [Bank.GroupOf] gave, valid until the next group is made.
+func (b *Bank) Group(g int32) Group {
+	d, u := b.shape.Columns, b.shape.Unbounded
+	rest := b.gslab[int(g)*b.gstride : int(g+1)*b.gstride]
+	take := func(n int) []float64 {
+		v := rest[:n:n]
+		rest = rest[n:]
+		return v
+	}
+	return Group{
+		GroupHead: &b.groups[g],
+		Mu:        take(d), Cov: take(stat.PackedLen(d)), Var: take(Spans * d), PVar: take(Spans * d),
+		Growth: take(Scales * u), L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
+	}
+}
+
+var errCorrupt = errors.New("profile: corrupt checkpoint")

@@ -1,0 +1,38 @@
+package stat
+
+import "math"
+
+// FoldCov moves the packed covariance s towards the outer product of the deviations e by the weight a: one step of an
+// exponentially weighted estimate. Columns that are NaN keep what they had.
+func FoldCov(s, e []float64, a float64) {
+	k := 0
+	for i, ei := range e {
+		row := s[k : k+i+1]
+		k += i + 1
+		if ei != ei {
+			continue
+		}
+		for j := range row {
+			if p := ei * e[j]; p == p {
+				row[j] += a * (p - row[j])
+			}
+		}
+	}
+}
+
+// Step is the weight of the next of n+1 observations: forget/(n+forget), which weighs the later ones more the larger
+// forget is (1 is the plain mean), and never less than least, from where on the mean forgets exponentially.
+func Step(n, forget, least float64) float64 { return max(forget/(n+forget), least) }
+
+// Huber is z up to the bound and grows like a logarithm beyond it, up to twice the bound: what is wild still counts
+// for more than what is odd, but cannot outweigh many rows.
+func Huber(z, bound float64) float64 {
+	switch {
+	case z > bound:
+		return bound * min(2, 1+math.Log(z/bound)/2)
+	case z < -bound:
+		return -bound * min(2, 1+math.Log(-z/bound)/2)
+	default:
+		return z
+	}
+}
