@@ -80,7 +80,7 @@ func (r fdReader) Read(b []byte) (int, error) {
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
-	return n, err
+	return max(n, 0), err // the kernel's -1 of a socket that was closed is no count
 }
 
 func (k *Conn) take(oob []byte) {
