@@ -172,7 +172,8 @@ func (m *member) adapting(e *ft.Intended) {
 	if m.Story == nil {
 		m.Story = &story{Of: m.In.Ref, Since: m.AtLeast[0].Time(), What: m.subject()}
 	}
-	m.Story.Last, m.Story.Peak, m.Story.Acted, m.Story.Light = "calling it normal", m.Verdict.Score, e.At, true
+	t := m.Story
+	t.Last, t.Peak, t.Acted, t.Meant, t.Light = "calling it normal", m.Verdict.Score, e.At, e.At, true
 }
 
 func (s *State) closed(e *ft.Closed) error {

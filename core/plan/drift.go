@@ -164,7 +164,8 @@ func (s *State) rebaseline(t *tally, m *member, d desire) {
 		t.decline(m, brakePrefix+"paused", "the pool is paused by "+s.d.By)
 		return
 	}
-	if m.Rule == "rebaselined" {
+	if at := m.Story; at != nil && !at.Meant.IsZero() && t.now.Sub(at.Meant) < vainFor*s.d.Pool.Heal.Watch.D() {
+		t.decline(m, "called-normal", "it was called normal already and still drifts: "+m.subject())
 		return
 	}
 	t.intend(ft.Action{Verb: ft.Rebaseline, Ref: m.In.Ref, Deadline: t.now.Add(admitTime), Reason: d.reason})

@@ -20,7 +20,7 @@ func (s *State) Next(dst []ft.Event, now time.Time) ([]ft.Event, time.Time) {
 	}
 	s.resize(t)
 	if next != never {
-		t.wakeAt(time.Unix(0, next))
+		t.wakeAt(time.Unix(0, next).UTC())
 	}
 	if len(t.out) > len(dst) {
 		return t.out, now

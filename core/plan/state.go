@@ -157,6 +157,7 @@ type story struct {
 	Acted time.Time `json:"acted,omitzero"` // when it began
 	Ended time.Time `json:"ended,omitzero"` // when it ended
 	Light bool      `json:"light,omitempty"`
+	Meant time.Time `json:"meant,omitzero"` // when it was last called normal
 	Fault bool      `json:"fault,omitempty"` // a hard fault, not drift
 }
 
@@ -362,10 +363,11 @@ func (s *State) count(m *member) (c sums) {
 	coming := o != nil && (o.Kind == ft.Grow || o.Kind == ft.Replace || o.Kind == ft.FullResetting || m.Replaces != "")
 	b(&c.Running, m.Phase != ft.Gone && (m.Alive || coming))
 	b(&c.Ready, m.serving())
-	b(&c.Counted, m.Phase != ft.Quarantined && m.Phase != ft.Gone && !leaving && m.Replaces == "")
+	replaced := o != nil && o.Kind == ft.Evict && m.Replaces == "" // counts until its replacement does
+	b(&c.Counted, m.Phase != ft.Quarantined && (m.Phase != ft.Gone || replaced) && !leaving && m.Replaces == "")
 	b(&c.Lost, c.Counted == 1 && !m.Alive && o == nil)
 	b(&c.Drifting, m.Alive && m.Verdict.Level >= ft.Low)
-	b(&c.Unhealthy, c.Counted == 1 && m.unhealthy(o))
+	b(&c.Unhealthy, c.Counted == 1 && m.Phase != ft.Gone && m.unhealthy(o))
 	b(&c.Trials, m.Trial != nil || o != nil && o.Kind == ft.Retune && !declared(o.Reason.Rule))
 	b(&c.Surge, m.Surge && c.Counted == 1)
 	b(&c.Busy, m.Story != nil || m.Wish != nil || m.Over != nil || m.Escalate || m.Verdict.Level >= ft.High)
