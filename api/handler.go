@@ -285,7 +285,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // the way to make the client see it
 	}
 	k := KindOf(err)
-	if k.Status >= http.StatusInternalServerError {
+	if k.Exit == Failed.Exit {
 		h.log.Warn("api: request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"strconv"
@@ -36,6 +37,9 @@ func (c *cli) ask(ctx context.Context, pool fettle.PoolName, cmd fettle.Command,
 	}
 	cmd.By = by()
 	o, err := cl.Command(ctx, pool, cmd, wait)
+	if errors.Is(err, fettle.ErrBusy) && !cmd.Force && cmd.Kind != "scale" {
+		return fmt.Errorf("%s; --force does it anyhow: %w", plainError(err), fettle.ErrBusy)
+	}
 	if err != nil {
 		return err
 	}
@@ -77,12 +81,14 @@ func (c *cli) scaleCommand() *cobra.Command {
 
 func (c *cli) restartCommand() *cobra.Command {
 	var w waiting
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "restart POOL",
-		Short: "Replace all instances, one after the other, without losing a request",
-		Long: `Replaces the instances one after the other within the pool's budgets: a replacement is started and warmed up before
-an instance is drained and stopped. Instances made from an older image or specification are brought up to date.`,
-		Example: "  fettle restart web",
+		Short: "Start all instances anew, one after the other, without losing a request",
+		Long: `Takes the instances one after the other, within the pool's budgets, back to the image: each is drained, ended, started
+anew and warmed up. Instances made from an older image or specification are brought up to date.`,
+		Example: `  fettle restart web
+  fettle restart web --no-wait`,
 		Args:    exactly("POOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
@@ -93,9 +99,10 @@ an instance is drained and stopped. Instances made from an older image or specif
 					go c.restartProgress(ctx, cl, pool)
 				}
 			}
-			return c.ask(ctx, pool, fettle.Command{Kind: "restart"}, !w.no)
+			return c.ask(ctx, pool, fettle.Command{Kind: "restart", Force: force}, !w.no)
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "even where the brakes do not allow it now")
 	w.add(cmd)
 	return cmd
 }
@@ -196,6 +203,7 @@ func (c *cli) evictCommand() *cobra.Command {
 
 func (c *cli) adjustCommand() *cobra.Command {
 	var w waiting
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "adjust INSTANCE KNOB=VALUE",
 		Short: "Set one of an instance's knobs",
@@ -208,9 +216,10 @@ func (c *cli) adjustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.ask(cmd.Context(), "", fettle.Command{Kind: "adjust", Target: fettle.InstanceID(args[0]), Set: &set}, !w.no)
+			return c.ask(cmd.Context(), "", fettle.Command{Kind: "adjust", Target: fettle.InstanceID(args[0]), Set: &set, Force: force}, !w.no)
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "even where the pool's budget or the brakes do not allow it now")
 	w.add(cmd)
 	return cmd
 }

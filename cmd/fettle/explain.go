@@ -157,7 +157,11 @@ func sentence(e *explanation) string {
 func (c *cli) printInstance(in *api.InstanceStatus) {
 	rate, p50, p99, errs := traffic(in.Figures)
 	c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
-	c.say("  now        %s, p50 %s, p99 %s, errors %s, cpu %.2f, memory %s", rate, p50, p99, errs, in.Figures.CPU, bytesOf(in.Figures.Memory))
+	served := "no requests"
+	if in.Figures.Rate > 0 {
+		served = fmt.Sprintf("%s, p50 %s, p99 %s, errors %s", rate, p50, p99, errs)
+	}
+	c.say("  now        %s, cpu %.2f, memory %s", served, in.Figures.CPU, bytesOf(in.Figures.Memory))
 	if in.Operation != "" {
 		c.say("  doing      %s", in.Operation)
 	}

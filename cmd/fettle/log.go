@@ -43,12 +43,13 @@ figures are left out; --all or --kind shows them.`,
   fettle log --kind judged,trial -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			steps := all || len(kinds) > 0
 			f := api.LogFilter{Instance: fettle.InstanceID(instance), Kinds: kinds, Limit: limit, Follow: follow}
 			if len(args) == 1 {
 				f.Pool = fettle.PoolName(args[0])
 			}
 			if len(kinds) == 0 && !all {
-				f.Kinds = slices.DeleteFunc(slices.Clone(eventKinds), func(k string) bool { return slices.Contains(quietKinds, k) })
+				f.Kinds = slices.DeleteFunc(slices.Clone(eventKinds), func(k string) bool { return slices.Contains(quietKinds, k) && k != "finished" })
 			}
 			for _, k := range kinds {
 				if !slices.Contains(eventKinds, k) {
@@ -59,7 +60,7 @@ figures are left out; --all or --kind shows them.`,
 			if f.Since, err = parseSince(since); err != nil {
 				return err
 			}
-			return c.printLog(cmd.Context(), f)
+			return c.printLog(cmd.Context(), f, steps)
 		},
 	}
 	fl := cmd.Flags()
@@ -85,7 +86,8 @@ func parseSince(s string) (time.Time, error) {
 	return time.Time{}, invalid("--since: %q is neither a duration such as 10m nor a time such as 2006-01-02T15:04:05Z", s)
 }
 
-func (c *cli) printLog(ctx context.Context, f api.LogFilter) error {
+// printLog prints entries; of single steps only those that failed unless all are wanted.
+func (c *cli) printLog(ctx context.Context, f api.LogFilter, steps bool) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -95,6 +97,9 @@ func (c *cli) printLog(ctx context.Context, f api.LogFilter) error {
 	p := painter(c.out)
 	var day string
 	err = cl.Log(ctx, f, func(e api.LogEntry) error {
+		if e.Kind == "finished" && !steps && !failed(&e) {
+			return nil
+		}
 		if c.format == "json" {
 			b, err := json.Marshal(e)
 			if err != nil {
@@ -115,6 +120,13 @@ func (c *cli) printLog(ctx context.Context, f api.LogFilter) error {
 		return nil
 	}
 	return err
+}
+
+// failed tells whether a step failed.
+func failed(e *api.LogEntry) bool {
+	ev, err := e.Decode()
+	f, is := ev.(*fettle.Finished)
+	return err == nil && is && f.Err != "" && !f.Skipped
 }
 
 // colourOf is an entry's text in the colour of what it means.

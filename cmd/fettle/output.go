@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/api"
 )
 
 // printJSON prints a value for machines.
@@ -29,7 +30,7 @@ func (c *cli) say(format string, a ...any) { fmt.Fprintf(c.out, format+"\n", a..
 // plainError leaves out what only says the kind of the error again.
 func plainError(err error) string {
 	text := err.Error()
-	for _, k := range []error{fettle.ErrInvalid, fettle.ErrConflict} {
+	for _, k := range []error{fettle.ErrInvalid, fettle.ErrConflict, fettle.ErrBusy, api.ErrDegraded} {
 		text = strings.TrimSuffix(text, ": "+k.Error())
 	}
 	return text
@@ -147,6 +148,8 @@ func span(d time.Duration) string {
 		return "0s"
 	case d < time.Second:
 		return d.Round(time.Millisecond).String()
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
 	case d < 10*time.Minute:
 		return fettle.Duration(d.Round(time.Second)).String()
 	case d < 10*time.Hour:

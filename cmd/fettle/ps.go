@@ -116,8 +116,21 @@ func instanceRow(t *table, p paint, in *api.InstanceStatus) {
 		fmt.Sprintf("%.2f", in.Figures.CPU), bytesOf(in.Figures.Memory), rate, p99, cut(doing(in), 60))
 }
 
-// doing is what there is to say of an instance, the most urgent first.
+// doing is what there is to say of an instance.
 func doing(in *api.InstanceStatus) string {
+	s := urgent(in)
+	switch {
+	case !in.Outdated:
+		return dash(s)
+	case s == "":
+		return "outdated: restart replaces it"
+	default:
+		return "outdated; " + s
+	}
+}
+
+// urgent is the most urgent thing to say of an instance.
+func urgent(in *api.InstanceStatus) string {
 	switch {
 	case in.Operation != "":
 		return in.Operation
@@ -133,10 +146,8 @@ func doing(in *api.InstanceStatus) string {
 		return fmt.Sprintf("learning %.0f %%, first verdict in %s", 100*in.Progress, span(in.FirstVerdictIn.D()))
 	case in.Quiet != "":
 		return in.Quiet
-	case in.Outdated:
-		return "outdated: restart replaces it"
 	default:
-		return "-"
+		return ""
 	}
 }
 
@@ -152,7 +163,7 @@ func poolState(p paint, s *api.PoolStatus) string {
 	add(s.Journal != "", p.red("journal: "+firstLine(s.Journal)))
 	add(s.Paused, p.yellow("paused"))
 	add(s.Breaker != "", p.yellow("breaker: "+s.Breaker))
-	add(s.HoldOff != "", p.yellow("hold-off: "+s.HoldOff))
+	add(s.HoldOff != "" && s.Drifting > 0, p.yellow("hold-off: "+s.HoldOff))
 	add(s.Verdict.Level >= fettle.Low, p.level(s.Verdict.Level, fmt.Sprintf("%s (%s)", s.Verdict.Cause, s.Verdict.Level)))
 	if least, first := 1.0, time.Duration(0); len(out) == 0 {
 		for i := range s.Instances {

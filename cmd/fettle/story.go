@@ -213,7 +213,12 @@ func describe(p paint, e fettle.Event) string {
 		return p.red("✗ ") + e.String()
 	case *fettle.Recovered, *fettle.Responsive:
 		return p.green("✓ ") + e.String()
-	case *fettle.Braked, *fettle.JournalState, *fettle.TrialEnded, *fettle.Declined:
+	case *fettle.Braked:
+		if e.Brake == "hold-off" {
+			return "" // every start has one
+		}
+		return p.yellow("· ") + e.String()
+	case *fettle.JournalState, *fettle.TrialEnded, *fettle.Declined:
 		return p.yellow("· ") + e.String()
 	case *fettle.Found, *fettle.Commanded:
 		return "· " + e.String()

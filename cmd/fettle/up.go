@@ -169,7 +169,7 @@ func waitUp(ctx context.Context, cl *client.Client, wait time.Duration) ([]api.P
 
 func lastError(p *api.PoolStatus) string {
 	for _, in := range p.Instances {
-		if in.LastError != "" {
+		if in.LastError != "" && !strings.Contains(p.DegradedWhy, strings.TrimSpace(in.LastError)) {
 			return ": " + strings.TrimSpace(in.LastError)
 		}
 	}

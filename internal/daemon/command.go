@@ -180,8 +180,9 @@ func (t *task) take(e fettle.Event) error {
 	case *fettle.Commanded:
 		t.begun = t.begun || e.Command.ID == t.cmd.ID
 	case *fettle.Declined:
-		if t.begun && e.Reason.Rule == "refused" && e.Ref.ID == t.cmd.Target {
-			return fmt.Errorf("%s: %s: %w", t.cmd.Kind, e.Reason.Text, fettle.ErrBusy)
+		// A restart is refused by an instance whose turn cannot come.
+		if t.begun && e.Reason.Rule == "refused" && (e.Ref.ID == t.cmd.Target || t.cmd.Target == "" && slices.Contains(t.before, e.Ref)) {
+			return fmt.Errorf("%s: %w", e.Reason.Text, fettle.ErrBusy)
 		}
 	case *fettle.Opened:
 		if t.begun && e.Ref.ID == t.cmd.Target {

@@ -193,7 +193,7 @@ func (p *pool) checkpoint(ctx context.Context) error {
 	var learnt []byte
 	var lerr error
 	err := p.loop.View(ctx, func(_ *plan.State, j *drift.Judge) { learnt, lerr = j.AppendBinary(nil) })
-	if err = errors.Join(err, lerr); err == nil {
+	if err = errors.Join(err, lerr); err == nil && len(learnt) > 0 {
 		err = p.d.store.SaveProfile(ctx, p.name, learnt)
 	}
 	state, upTo, serr := p.loop.Checkpoint(ctx)
