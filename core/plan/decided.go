@@ -123,7 +123,7 @@ func (s *State) intended(e *ft.Intended) error {
 		o.Step = at
 	}
 	o.Pending, o.From = &a, m.Phase
-	o.Begun = o.Begun || a.Verb.Disruptive()
+	o.Before, o.Begun = o.Begun, o.Begun || a.Verb.Disruptive()
 	if a.Verb == ft.Tune {
 		o.Goal = a.Setting
 	}

@@ -87,8 +87,9 @@ type operation struct {
 	Was    *ft.Setting    `json:"was,omitempty"` // of Retune, once done
 
 	Pending *ft.Action `json:"pending,omitempty"`
-	From    ft.Phase   `json:"from,omitempty"` // phase before the pending action
-	Begun   bool       `json:"begun,omitempty"`
+	From    ft.Phase   `json:"from,omitempty"`    // phase before the pending action
+	Begun   bool       `json:"begun,omitempty"`   // something disruptive is intended
+	Before  bool       `json:"before,omitempty"`  // Begun before the pending action
 	Failing bool       `json:"failing,omitempty"` // on its last resort
 	Cleared bool       `json:"cleared,omitempty"` // the last resort succeeded
 	Fails   int        `json:"fails,omitempty"`   // of the present step

@@ -45,7 +45,7 @@ func (s *State) touchPrimary(o *operation) {
 
 // skipped: it was not carried out and is considered anew.
 func (s *State) skipped(o *operation, m *member, e *ft.Finished) {
-	m.Phase = o.From
+	m.Phase, o.Begun = o.From, o.Before
 	if !m.Alive && m.Phase != ft.Quarantined {
 		m.Phase = ft.Cold
 	}

@@ -254,7 +254,7 @@ func (s *State) undone(o *operation, m *member, now time.Time) string {
 		return ""
 	}
 	before := *o
-	before.Pending, before.Begun = nil, false
+	before.Pending, before.Begun = nil, o.Before
 	was := *m
 	was.Phase = o.From
 	ready := s.sum.Ready

@@ -157,7 +157,7 @@ type story struct {
 	Acted time.Time `json:"acted,omitzero"` // when it began
 	Ended time.Time `json:"ended,omitzero"` // when it ended
 	Light bool      `json:"light,omitempty"`
-	Meant time.Time `json:"meant,omitzero"` // when it was last called normal
+	Meant time.Time `json:"meant,omitzero"`  // when it was last called normal
 	Fault bool      `json:"fault,omitempty"` // a hard fault, not drift
 }
 
