@@ -28,21 +28,32 @@ type Problem struct {
 	Suggest string // the nearest right name or form, if any
 }
 
-// String is file, line, column and message, and below it the line itself with a caret under the column.
+// widest is how much of a line is shown.
+const widest = 120
+
+// String is file, line, column and message, and below it the line itself with a caret under the column. Of a line that
+// is too wide, the part around the column is shown.
 func (p Problem) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d:%d: %s", p.File, p.Line, p.Column, p.Msg)
 	if p.Suggest != "" {
 		fmt.Fprintf(&b, "; did you mean %s?", p.Suggest)
 	}
-	number := fmt.Sprintf("%5d | ", p.Line)
+	before := firstRunes(p.Source, p.Column-1)
+	after := p.Source[len(before):]
+	if n := utf8.RuneCountInString(before); n > widest*2/3 {
+		before = "…" + before[len(firstRunes(before, n-widest/2)):]
+	}
+	if shown := firstRunes(after, widest-utf8.RuneCountInString(before)); shown != after {
+		after = shown + "…"
+	}
 	indent := strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return r
 		}
 		return ' '
-	}, firstRunes(p.Source, p.Column-1))
-	fmt.Fprintf(&b, "\n%s%s\n%s%s^", number, p.Source, strings.Repeat(" ", len(number)-2)+"| ", indent)
+	}, before)
+	fmt.Fprintf(&b, "\n%5d | %s%s\n%5s | %s^", p.Line, before, after, "", indent)
 	return b.String()
 }
 
@@ -83,17 +94,11 @@ func newReport(name string, b []byte) *report {
 	return &report{name: name, lines: strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")}
 }
 
-// widest is how much of a line is shown.
-const widest = 160
-
 // add notes a problem. A place outside of the file is moved to the nearest within.
 func (r *report) add(at spot, suggest, format string, a ...any) {
 	line := min(max(at.line, 1), len(r.lines))
 	source := strings.TrimRight(strings.ReplaceAll(r.lines[line-1], "\r", " "), " \t")
 	column := min(max(at.column, 1), utf8.RuneCountInString(source)+1)
-	if utf8.RuneCountInString(source) > widest {
-		source = firstRunes(source, max(widest, column)) + "…"
-	}
 	r.problems = append(r.problems, Problem{File: r.name, Line: line, Column: column, Source: source, Msg: fmt.Sprintf(format, a...), Suggest: suggest})
 }
 
