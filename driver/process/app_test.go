@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -68,6 +67,8 @@ func app(shape string, args []string) int {
 		return hog(args)
 	case "chatter":
 		return chatter(args)
+	case "rendezvous":
+		return rendezvous(args[0])
 	case "sleep":
 		select {}
 	}
@@ -183,7 +184,18 @@ func chatter(args []string) int {
 	return serveOn("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 }
 
-func owner([]string) int {
-	_ = context.Background()
-	return 0
+// rendezvous tells its port in a file, waits for another file, and serves then.
+func rendezvous(dir string) int {
+	if os.WriteFile(filepath.Join(dir, "port.tmp"), []byte(os.Getenv("PORT")), 0o600) != nil {
+		return 1
+	}
+	if os.Rename(filepath.Join(dir, "port.tmp"), filepath.Join(dir, "port")) != nil {
+		return 1
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go")); err == nil {
+			return serveOn("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

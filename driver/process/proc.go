@@ -41,6 +41,7 @@ func follow(id identity) (*proc, error) {
 		return nil, fmt.Errorf("open process %d: %w", id.PID, err)
 	}
 	p := &proc{identity: id, fd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
+	// One that has ended and is not reaped yet is followed too: its status can still be found.
 	s, err := readStat(id.PID)
 	if err != nil || s.start != id.StartTime {
 		return nil, errors.Join(errGone, p.fd.Close())
@@ -78,8 +79,24 @@ func (p *proc) wait() (ft.Exit, bool) {
 	return exit, err == nil && over
 }
 
-// reap finds the status of a process that has ended: of a child by wait4(2), of another's child by the kernel's exit
-// information (Linux 6.15), which stands once its parent has reaped it.
+// status is how a process that is known to have ended did so.
+func (p *proc) status() ft.Exit {
+	c, err := p.fd.SyscallConn()
+	if err != nil {
+		return ft.Exit{}
+	}
+	var exit ft.Exit
+	if err := c.Control(func(fd uintptr) { exit = p.reap(int(fd)) }); err != nil {
+		return ft.Exit{}
+	}
+	return exit
+}
+
+// close ends the wait.
+func (p *proc) close() { _ = p.fd.Close() } // a descriptor without content: nothing can be lost
+
+// reap finds the status of a process that has ended: of a child by wait4(2); of another's child by /proc/PID/stat until
+// its parent has reaped it, and by the kernel's exit information (Linux 6.15) from then on.
 func (p *proc) reap(fd int) ft.Exit {
 	var ws unix.WaitStatus
 	// P_PIDFD cannot confuse two processes; a child's number stays taken until wait4 frees it.
@@ -97,6 +114,9 @@ func (p *proc) reap(fd int) ft.Exit {
 		break
 	}
 	for range 100 {
+		if s, err := readStat(p.PID); err == nil && s.start == p.StartTime && s.dead() && (s.status != 0 || maySee(p.PID)) {
+			return exitOf(unix.WaitStatus(uint32(s.status)))
+		}
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		if err := unix.IoctlPidfdInfo(fd, &info); err != nil {
 			return ft.Exit{}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // procStat is what is needed of /proc/PID/stat (proc_pid_stat(5)).
@@ -14,6 +16,7 @@ type procStat struct {
 	pid, ppid, pgrp, session int
 	state                    byte
 	start                    uint64 // clock ticks since boot
+	status                   int    // as of wait(2), of one that has ended; 0 also where it may not be seen
 }
 
 func (s procStat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
@@ -51,7 +54,21 @@ func parseStat(b []byte) (procStat, error) {
 	if s.start, err = strconv.ParseUint(f[19], 10, 64); err != nil {
 		return procStat{}, fmt.Errorf("%w: %w", errStat, err)
 	}
+	if len(f) >= 50 && s.dead() {
+		if s.status, err = strconv.Atoi(f[49]); err != nil {
+			return procStat{}, fmt.Errorf("%w: %w", errStat, err)
+		}
+	}
 	return s, nil
+}
+
+// maySee tells whether this process sees the status of that one in /proc: the same user's, or any with CAP_SYS_PTRACE.
+func maySee(pid int) bool {
+	if c, err := capabilities(); err == nil && c.effective(unix.CAP_SYS_PTRACE) {
+		return true
+	}
+	var st unix.Stat_t
+	return unix.Stat("/proc/"+strconv.Itoa(pid), &st) == nil && int(st.Uid) == os.Geteuid()
 }
 
 // bootID changes whenever the machine starts.

@@ -119,25 +119,45 @@ func (d *Driver) discard(l *life, why error) error {
 
 // adopt follows the process of a recovered record, or finds how it ended.
 func (d *Driver) adopt(l *life) error {
-	err := errGone
-	if l.ident.BootID == d.boot {
-		var p *proc
-		if p, err = follow(l.ident); err == nil {
-			l.proc = p
-			d.attend(l, p)
-			return nil
-		}
-	}
-	if !errors.Is(err, errGone) {
-		return err
-	}
 	var e ending
-	if err := load(l.dir, exitFile, &e); err == nil && e.Token == l.rec.Token {
+	known := load(l.dir, exitFile, &e) == nil && e.Token == l.rec.Token
+	if known {
 		l.exit = &e.Exit
+	}
+	if l.ident.BootID != d.boot {
+		d.lost(l, known)
 		return nil
 	}
-	l.exit = &ft.Exit{At: time.Now(), LastOutput: lastOutput(l.dir), OOM: l.rec.Group.OOMKills() > 0}
+	p, err := follow(l.ident)
+	if errors.Is(err, errGone) {
+		d.lost(l, known)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.proc = p
+	s, err := readStat(l.ident.PID)
+	if err == nil && !s.dead() {
+		d.attend(l, p)
+		return nil
+	}
+	// It has ended, and its parent has not asked for its status yet.
+	if !known {
+		exit := p.status()
+		d.lost(l, false)
+		exit.At, exit.LastOutput, exit.OOM = l.exit.At, l.exit.LastOutput, l.exit.OOM && exit.Code == 0
+		l.exit = &exit
+	}
+	p.finish(*l.exit)
 	return nil
+}
+
+// lost notes the end of a process that nobody saw.
+func (d *Driver) lost(l *life, known bool) {
+	if !known {
+		l.exit = &ft.Exit{At: time.Now(), LastOutput: lastOutput(l.dir), OOM: l.rec.Group.OOMKills() > 0}
+	}
 }
 
 // removeStaleGroups removes control groups under this state directory's parent that no instance has: a stop was cut

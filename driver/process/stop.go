@@ -195,7 +195,7 @@ func describe(pids []int) string {
 // clear removes what says that the instance is there, and its control group; its data and output stay. Nothing of it
 // may run.
 func (d *Driver) clear(l *life) error {
-	rec, _, ok := l.snapshot()
+	rec, p, ok := l.snapshot()
 	if !ok {
 		return nil
 	}
@@ -203,6 +203,9 @@ func (d *Driver) clear(l *life) error {
 		return err
 	}
 	d.drop(&rec)
+	if p != nil {
+		p.close()
+	}
 	l.mu.Lock()
 	l.rec, l.proc, l.exit, l.silent, l.ident = nil, nil, nil, false, identity{}
 	l.mu.Unlock()

@@ -64,10 +64,11 @@ func (d *Driver) report(ref ft.Ref, exit ft.Exit) {
 // attend follows a process to its end.
 func (d *Driver) attend(l *life, p *proc) {
 	d.wg.Go(func() {
-		stop := context.AfterFunc(d.ctx, func() { _ = p.fd.Close() })
-		exit, ok := p.wait()
-		stop()
-		if ok {
+		// Closing ends the wait. The descriptor stays open until then or until the instance is cleared, since by it the
+		// process group can be reached after the leader's end.
+		stop := context.AfterFunc(d.ctx, p.close)
+		defer stop()
+		if exit, ok := p.wait(); ok {
 			d.ended(l, p, exit)
 		}
 	})
