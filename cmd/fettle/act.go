@@ -89,7 +89,7 @@ func (c *cli) restartCommand() *cobra.Command {
 anew and warmed up. Instances made from an older image or specification are brought up to date.`,
 		Example: `  fettle restart web
   fettle restart web --no-wait`,
-		Args:    exactly("POOL"),
+		Args: exactly("POOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()

@@ -35,12 +35,24 @@ func (d *daemon) stopAll(keep bool) error {
 	if !keep {
 		ctx, cancel := d.forced(context.Background(), stopMargin)
 		defer cancel()
-		errs[len(pools)] = d.front.Shutdown(ctx)
+		if err := d.front.Shutdown(ctx); err != nil && !d.isForced() {
+			errs[len(pools)] = err
+		}
 		if len(pools) > 0 && errors.Join(errs...) == nil {
 			errs = append(errs, remember(d.o.StateDir, []fettle.Pool{}))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isForced tells whether nothing is to be waited for: then what had to be cut off is no failure.
+func (d *daemon) isForced() bool {
+	select {
+	case <-d.force:
+		return true
+	default:
+		return false
+	}
 }
 
 // forced is a context that ends with the time, or when nothing is to be waited for any more.
@@ -59,7 +71,7 @@ func (d *daemon) forced(ctx context.Context, after time.Duration) (context.Conte
 // remove drains and stops a pool's instances and ends it. What does not stop as planned is killed.
 func (d *daemon) remove(ctx context.Context, p *pool) error {
 	spec := p.config()
-	if err := p.empty(ctx, &spec); err != nil {
+	if err := p.empty(ctx, &spec); err != nil && !d.isForced() {
 		d.log.Warn("instances did not stop as planned; they are ended now", "pool", p.name, "err", err)
 	}
 	err := p.halt()
@@ -116,10 +128,8 @@ func (d *daemon) killAll(spec *fettle.Pool) error {
 		return err
 	}
 	grace := spec.Heal.Grace.D()
-	select {
-	case <-d.force:
+	if d.isForced() {
 		grace = 0
-	default:
 	}
 	errs := make([]error, len(ins))
 	var wg sync.WaitGroup
