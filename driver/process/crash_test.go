@@ -29,7 +29,7 @@ func owner(args []string) int {
 	}
 	w := &world{t: failNow{}, state: args[0], image: args[1], d: d}
 	if args[2] == "one" {
-		p := w.pool(args[3])
+		p := w.pool(args[3], args[4:]...)
 		in, err := d.Start(context.Background(), &p, ref(1, 1), ft.Work{})
 		fmt.Println(in.Scope.PID, err)
 		if err != nil {

@@ -18,19 +18,25 @@ import (
 	"github.com/fettle-dev/fettle/internal/hook"
 )
 
-// leave asks the instance to exit; there is no answer to that.
-func leave(in ft.Instance, code int) {
+// leave asks the instance to exit.
+func leave(in ft.Instance, code int) { _ = tryAsk(in, "/exit?code="+strconv.Itoa(code)) }
+
+// tryAsk posts what the instance may not survive, hence answer.
+func tryAsk(in ft.Instance, path string) error {
 	c, err := hook.Dial(context.Background(), in.Endpoint)
 	if err != nil {
-		return
+		return err
 	}
 	defer c.Close()
-	req, err := http.NewRequest("POST", "http://instance/exit?code="+strconv.Itoa(code), nil)
+	req, err := http.NewRequest("POST", "http://instance"+path, nil)
 	if err != nil {
-		return
+		return err
 	}
-	_ = req.Write(c)
-	_, _ = c.Read(make([]byte, 1))
+	if err := req.Write(c); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
 }
 
 // TestFailedStarts checks what a user is told of commands that do not come up, and that nothing of them is left.
