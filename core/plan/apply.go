@@ -153,7 +153,12 @@ func (s *State) exited(e *ft.Exited) {
 func (s *State) die(m *member, at time.Time, exit ft.Exit) {
 	m.Alive, m.Dead, m.Error = false, &exit, exit.String()
 	m.Silent, m.Over, m.Trial, m.Revert, m.Readmit, m.Escalate = nil, nil, nil, nil, false, false
-	m.Serves, m.Raised = 0, nil
+	m.Serves, m.Raised, m.Rebase, m.Surge = 0, nil, "", false
+	m.unjudged()
+	if w := m.Wish; w != nil {
+		m.Wish = nil
+		s.d.Refused = append(s.d.Refused, refusal{m.In.ID, fmt.Sprintf("%s asked by %s: it %s meanwhile", w.Asked, w.By, exit)})
+	}
 	if out := strings.TrimSpace(exit.LastOutput); out != "" {
 		m.Error += "\nlast output:\n" + out
 	}
@@ -250,7 +255,7 @@ func (s *State) judged(e *ft.Judged) {
 		return
 	}
 	m := s.life(e.Ref)
-	if m == nil {
+	if m == nil || !m.Alive {
 		return
 	}
 	at, was := ft.InstantOf(e.At), m.Verdict
@@ -313,12 +318,18 @@ func (m *member) set(in ft.Instance) {
 
 // newLife forgets all that was known of the life that ended.
 func (m *member) newLife() {
-	m.Verdict, m.Text, m.Evidence, m.Forecast = ft.Verdict{}, "", nil, nil
-	m.AtLeast, m.Same, m.Changed, m.Calm = [4]ft.Instant{}, 0, 0, 0
-	m.Quiet, m.Rule, m.LookAt, m.SoftAt, m.Serves = "", "", 0, 0, 0
+	m.unjudged()
+	m.SoftAt, m.Serves = 0, 0
 	m.Dead, m.Silent, m.Over, m.Escalate = nil, nil, nil, false
 	m.Trial, m.Revert, m.Raised, m.Vain, m.Pinned, m.History = nil, nil, nil, nil, nil, nil
 	m.Turns++
+}
+
+// unjudged forgets the verdict.
+func (m *member) unjudged() {
+	m.Verdict, m.Text, m.Evidence, m.Forecast = ft.Verdict{}, "", nil, nil
+	m.AtLeast, m.Same, m.Changed, m.Calm = [4]ft.Instant{}, 0, 0, 0
+	m.Quiet, m.Rule, m.LookAt = "", "", 0
 }
 
 // group interns work and digest.

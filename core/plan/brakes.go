@@ -135,12 +135,15 @@ func (s *State) perHour(manual bool) int {
 }
 
 // room is how many more instances could be started before Max or the memory budget is reached.
-func (s *State) room(t *tally) int {
-	n := s.d.Pool.Size.Max - t.running
+func (s *State) room(t *tally) int { return s.roomBeside(t.running, t.lost) }
+
+// roomBeside is the room beside those that run or are being made, and the dead, which come back.
+func (s *State) roomBeside(running, lost int) int {
+	n := s.d.Pool.Size.Max - running - lost
 	if n <= 0 {
 		return 0
 	}
-	return max(0, min(n, s.memoryHolds(t)))
+	return max(0, min(n, s.memoryHolds(running-s.sum.Running)))
 }
 
 // last tells whether taking the member out would leave none in service.

@@ -59,7 +59,7 @@ func (s *State) revive(t *tally, m *member) {
 		t.wakeAt(m.RestartAt)
 		return
 	}
-	if !s.mayCreate(t) {
+	if t.running >= max(s.d.Pool.Size.Max, s.target()) || !s.mayCreate(t) {
 		return
 	}
 	text := "it is gone: started anew"
@@ -70,6 +70,8 @@ func (s *State) revive(t *tally, m *member) {
 		text += fmt.Sprintf(" (restart %d of this hour)", n)
 	}
 	t.starts++ // its start comes with the next asking
+	t.lost--
+	t.running++
 	t.begin(m, ft.Replace, ft.Reason{Rule: ruleCrash, Text: text})
 }
 

@@ -47,6 +47,7 @@ type tally struct {
 	leaving int // members in service that an open operation will take out
 	ready   int
 	running int
+	lost    int
 	counted int
 	trials  int
 	budget  *budget
@@ -58,7 +59,7 @@ func (s *State) tally(dst []ft.Event, now time.Time) *tally {
 	t := &tally{
 		now: now, out: dst, wake: now.Add(idle), mode: s.d.Pool.Mode,
 		op: s.d.LastOp, action: s.d.Action, serial: s.d.Serial,
-		ready: s.sum.Ready, running: s.sum.Running, counted: s.sum.Counted, trials: s.sum.Trials,
+		ready: s.sum.Ready, running: s.sum.Running, lost: s.sum.Lost, counted: s.sum.Counted, trials: s.sum.Trials,
 	}
 	for _, o := range s.d.Ops {
 		if o.planned() {

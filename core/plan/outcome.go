@@ -224,7 +224,7 @@ func (s *State) finishedLoose(e *ft.Finished) error {
 	if e.Err != "" && a.Verb == ft.Admit && m.Phase == ft.Ready {
 		m.Phase, m.Error = ft.Warming, e.Err // admitted anew by an operation, with its retries
 	}
-	if a.Verb == ft.Rebaseline && e.Err == "" {
+	if a.Verb == ft.Rebaseline {
 		m.Rule, m.Quiet, m.LookAt = "", "", 0
 		if m.Story != nil {
 			m.Story.Ended = e.At

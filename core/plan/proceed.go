@@ -181,7 +181,7 @@ func (s *State) spare(o *operation) bool {
 	case o.Kind == ft.Shrink:
 		return s.target() > 0
 	}
-	return s.d.Pool.Size.Max > s.sum.Running
+	return s.roomBeside(s.sum.Running, s.sum.Lost) > 0
 }
 
 func byDrift(rule string) bool {

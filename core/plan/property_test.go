@@ -215,17 +215,17 @@ func (w *world) order() {
 		}
 		w.do(w.health(0.02))
 	}
-	for range 40 {
+	for range 12 {
 		calm()
-		w.run(15 * time.Minute)
+		w.run(30 * time.Minute)
 	}
-	for range 60 { // trials that began late have figures to end by
+	for range 30 { // trials that began late have figures to end by
 		calm()
 		w.run(5 * time.Second)
 	}
 	want := w.s.target()
 	if len(w.procs) != want || len(w.service) != want || w.s.sum.Ready != want {
-		w.t.Fatalf("%d run, %d in service, %d ready, want %d\n%s", len(w.procs), len(w.service), w.s.sum.Ready, want, w.story())
+		w.t.Fatalf("%d run, %d in service, %d ready, want %d: %+v\n%s\n%s", len(w.procs), len(w.service), w.s.sum.Ready, want, w.s.sum, w.snapshot(w.s), w.story())
 	}
 	var rest []string
 	for _, o := range w.s.d.Ops {

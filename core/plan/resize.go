@@ -34,8 +34,12 @@ func (s *State) resize(t *tally) {
 }
 
 func (s *State) grow(t *tally, n, want int) {
+	lost := t.lost
+	if s.d.Journal != "" {
+		lost = 0 // their places are taken
+	}
 	for range n {
-		if t.running >= max(s.d.Pool.Size.Max, want) {
+		if t.running+lost >= max(s.d.Pool.Size.Max, want) {
 			s.clearAway(t)
 			return
 		}
@@ -61,7 +65,7 @@ func (s *State) clearAway(t *tally) {
 // shrink stops surplus instances, the least useful first. One that stands in for another goes when all is quiet.
 func (s *State) shrink(t *tally, n int) {
 	if s.sum.Surge > 0 && (t.open > 0 || s.sum.Busy > 0) {
-		return
+		n = min(n, s.sum.Lost)
 	}
 	shrinking := 0
 	for _, o := range s.d.Ops {

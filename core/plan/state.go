@@ -370,7 +370,7 @@ func (s *State) count(m *member) (c sums) {
 	b(&c.Unhealthy, c.Counted == 1 && m.Phase != ft.Gone && m.unhealthy(o))
 	b(&c.Trials, m.Trial != nil || o != nil && o.Kind == ft.Retune && !declared(o.Reason.Rule))
 	b(&c.Surge, m.Surge && c.Counted == 1)
-	b(&c.Busy, m.Story != nil || m.Wish != nil || m.Over != nil || m.Escalate || m.Verdict.Level >= ft.High)
+	b(&c.Busy, m.Alive && c.Counted == 1 && (m.Story != nil || m.Wish != nil || m.Over != nil || m.Escalate || m.Verdict.Level >= ft.High))
 	return c
 }
 

@@ -175,8 +175,9 @@ func (s *State) draws(m *member, k *ft.Knob) float64 {
 	return v
 }
 
-// memoryHolds is how many more instances the memory budget holds, each as large as the largest is.
-func (s *State) memoryHolds(t *tally) int {
+// memoryHolds is how many more instances the memory budget holds beside some more that are decided already, each as
+// large as the largest is.
+func (s *State) memoryHolds(more int) int {
 	limit := float64(s.d.Pool.Budget.Memory)
 	if limit <= 0 {
 		return s.d.Pool.Size.Max
@@ -198,7 +199,7 @@ func (s *State) memoryHolds(t *tally) int {
 	if largest <= 0 {
 		return s.d.Pool.Size.Max
 	}
-	coming := float64(max(0, t.running-s.sum.Running)) * largest
+	coming := float64(max(0, more)) * largest
 	return int(max(0, (limit-used-coming)/largest))
 }
 

@@ -165,7 +165,7 @@ func (w *world) checkLast(a *ft.Action) {
 	if !w.service[a.Ref] || a.Reason.Rule == ruleForced || a.Reason.Rule == "stop" || hard(a.Reason.Rule) {
 		return
 	}
-	if m := w.s.life(a.Ref); m == nil || m.Silent != nil || a.Kind == ft.Shrink && w.s.target() == 0 {
+	if m := w.s.life(a.Ref); m == nil || !m.serving() || a.Kind == ft.Shrink && w.s.target() == 0 {
 		return
 	}
 	others := 0
@@ -174,7 +174,7 @@ func (w *world) checkLast(a *ft.Action) {
 			others++
 		}
 	}
-	if others == 0 && w.s.d.Pool.Size.Max > w.s.sum.Running {
+	if others == 0 && w.s.roomBeside(w.s.sum.Running, w.s.sum.Lost) > 0 {
 		w.t.Fatalf("%s takes the last one in service (%s)\n%s", a, a.Reason.Text, w.story())
 	}
 }
