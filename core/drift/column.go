@@ -38,7 +38,7 @@ func scaleOf(d ft.Dimension) unitScale {
 		if d.Role != ft.Response {
 			return unitScale{1, 0.1, 0.5}
 		}
-		return unitScale{1, 0.2, 3}
+		return unitScale{1, 0.3, 3}
 	case "s":
 		return unitScale{1e-4, 0.12, 5e-4}
 	case "cores":
@@ -67,6 +67,8 @@ func newColumn(d ft.Dimension, index int) column {
 		c.importance = 1.35
 	case ft.DimCPUUser, ft.DimCPUSys:
 		c.importance = 1.25
+	case ft.DimMinor, ft.DimSwitches:
+		c.importance = 0.8
 	}
 	return c
 }

@@ -3,6 +3,7 @@ package drift
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	ft "github.com/fettle-dev/fettle"
@@ -12,6 +13,14 @@ func TestExploreHealthy(t *testing.T) {
 	if os.Getenv("EXPLORE") == "" {
 		t.Skip("set EXPLORE")
 	}
+	var sums [parts][32]float64
+	var days [parts]float64
+	hours, _ := strconv.Atoi(os.Getenv("HOURS"))
+	defer func() {
+		for k := range sums {
+			fmt.Printf("%d %.1f %.0f\n", k, days[k], sums[k])
+		}
+	}()
 	for _, n := range []int{1, 2, 3, 4, 8} {
 		for seed := range uint64(4) {
 			w := newWorld(n, seed)
@@ -24,7 +33,7 @@ func TestExploreHealthy(t *testing.T) {
 			runs, med := 0, 0
 			pools := 0
 			var texts []string
-			for w.t < 3600*3 {
+			for w.t < 3600*hours {
 				vs := j.Observe(nil, w.next())
 				for k := range vs {
 					if vs[k].Pool {
@@ -55,6 +64,12 @@ func TestExploreHealthy(t *testing.T) {
 						}
 					}
 				}
+			}
+			for k := range sums {
+				for i, v := range j.bank.Tails[k].Counts {
+					sums[k][i] += v
+				}
+				days[k] += j.bank.Tails[k].Days
 			}
 			fmt.Printf("n=%d seed=%d period=%.0f low=%d med=%d pool=%d max %.2f at %v\n", n, seed, w.period, runs, med, pools, maxs, at)
 			for _, s := range texts {
@@ -89,7 +104,7 @@ func TestExploreFaults(t *testing.T) {
 	}
 	for _, k := range faultKinds {
 		for _, n := range []int{1, 2, 3, 4, 8} {
-			for seed := range uint64(3) {
+			for seed := range uint64(4) {
 				w := newWorld(n, 100+seed)
 				f := k.f
 				f.at = 300 + int(seed)*200
@@ -122,7 +137,9 @@ func TestExploreFaults(t *testing.T) {
 					}
 				}
 				fmt.Printf("%s n=%d seed=%d victim=%d: %v\n", k.name, n, seed, f.victim, first)
-				fmt.Println("     ", firstV)
+				if os.Getenv("EXPLORE") == "2" {
+					fmt.Println("     ", firstV)
+				}
 			}
 		}
 	}

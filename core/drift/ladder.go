@@ -23,9 +23,9 @@ const (
 // five instance-days, and by how much it must rise for e times fewer runs. They were set on synthetic pools (see
 // pool_test.go) and on live ones, on the safe side.
 var shipped = [parts]struct{ threshold, scale float64 }{
-	partLoad:   {3, 0.5},
+	partLoad:   {3.4, 0.25},
 	partRoutes: {4.5, 0.9},
-	partSelf:   {7, 1.1},
+	partSelf:   {7, 1},
 	partPeers:  {6, 1},
 	partSlope:  {4, 0.7},
 }

@@ -70,6 +70,8 @@ type world struct {
 	drift   float64
 	hiccup  int
 	idle    bool
+	bursts  bool // of a few seconds
+	burst   int
 	calm    bool // neither hiccups nor idle seconds nor pauses
 	faults  []fault
 	members []member
@@ -118,7 +120,8 @@ func newWorld(n int, seed uint64) *world {
 		start: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
 	w.phase = w.rnd.Float64() * 2 * math.Pi
-	w.period = []float64{97, 600, 1800}[w.rnd.IntN(3)]
+	w.period = []float64{45, 97, 600, 1800}[seed%4]
+	w.bursts = seed%2 == 0
 	for i := range n {
 		w.members = append(w.members, w.fresh(i))
 	}
@@ -171,8 +174,15 @@ func (w *world) next() *ft.Frame {
 		}
 		w.idle = w.rnd.Float64() < 1./400
 	}
+	w.burst--
+	if w.bursts && w.burst < 0 && w.rnd.Float64() < 1./15 {
+		w.burst = 1 + w.rnd.IntN(3)
+	}
 	total := 0.0
 	lambda := w.rate * (1 + w.wave*math.Sin(2*math.Pi*float64(w.t)/w.period+w.phase)) * math.Exp(w.drift)
+	if w.burst > 0 {
+		lambda *= 1.5
+	}
 	for range w.n {
 		total += lambda
 	}

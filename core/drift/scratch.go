@@ -26,6 +26,7 @@ type scratch struct {
 	dev    []float64
 	ridge  []float64
 	share  []float64 // a category each
+	points [profile.Minima + 1]float64
 }
 
 func (s *scratch) judged(r int) bool { return s.index[r] >= 0 && s.serves[r] }
@@ -112,7 +113,7 @@ func (j *Judge) transform(f *ft.Frame, r int, p *profile.Profile) {
 
 // Bounds of innovations.
 const (
-	huberAt     = 6.0  // innovations beyond grow like a logarithm
+	huberAt     = 12.0 // innovations beyond grow like a logarithm
 	youngVar    = 24.0 // extra variance of a new life, in units of the scatter, at age 0
 	sampleVar   = 12.0 // extra variance of a location that rests on one row; autocorrelation makes it more than 1
 	rowsPer     = 4.0  // autocorrelated rows that are worth one independent one

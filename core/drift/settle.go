@@ -9,9 +9,8 @@ import (
 
 const (
 	release  = stat.Release
-	explains = 0.6 // of its threshold: from here on a change of load or routes explains a response
+	explains = 0.6 // of its threshold: from here on a change of routes explains a response
 	agrees   = 0.6 // of its threshold: from here on peers confirm what self sees
-	clearly  = 3.0 // a response that exceeds a load below its threshold so many times is not explained by it
 	lingers  = 2.0 // times Learn: a response may outlast the change of work that brought it about
 	retell   = 3   // rows between two tellings for the score or the explanation alone
 )
@@ -44,7 +43,7 @@ func worthTelling(v, told *ft.Verdict, ago int) bool {
 	if v.Level != told.Level || v.Cause != told.Cause || v.Extent != told.Extent {
 		return true
 	}
-	if v.Level < ft.Low || ago < retell {
+	if v.Level < ft.Low || v.Score < release || ago < retell {
 		return false
 	}
 	a, b := v.Why[0], told.Why[0]
@@ -90,10 +89,14 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 		return
 	}
 	v.Since = t.rise
+	if v.Score < release && t.told.Level >= ft.Low {
+		v.Cause, v.Extent, v.Why, v.Forecast = t.cause, t.told.Extent, t.told.Why, t.told.Forecast
+		return // on its way out: what it was stays said
+	}
 	v.Cause, v.Extent = j.cause(t, &s)
 	if v.Cause == ft.WorkloadChanged {
 		t.worked = max(t.worked, 1)
-		if max(t.score[partLoad], t.score[partRoutes]) >= explains {
+		if t.outside || t.score[partLoad] >= 1 || t.score[partRoutes] >= explains {
 			t.worked = lingers * j.learn
 		}
 	}
@@ -105,20 +108,20 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 // the self thresholds were raised for what the pool shares.
 func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 	members := j.pool.members
-	own, response := max(t.score[partLoad], t.score[partRoutes]), max(s[partSelf], s[partPeers], s[partSlope])
+	explained := t.score[partRoutes] >= explains || t.score[partLoad] >= 1 || t.outside
 	sick := s[partPeers] >= 1 || s[partSlope] >= 1
 	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
 		sick = sick || s[partPeers] >= release || s[partSlope] >= release
 	}
 	switch {
-	case members > 1 && sick && t.apart < explains && (own < explains || t.coherent):
+	case members > 1 && sick && t.apart < explains && (!explained || t.coherent):
 		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
 	case t.coherent:
-		if own >= explains || j.pool.cause == ft.WorkloadChanged {
+		if explained || j.pool.cause == ft.WorkloadChanged {
 			return ft.WorkloadChanged, ft.WholePool
 		}
 		return ft.CauseUnknown, ft.WholePool
-	case own >= explains && !(s[partRoutes] < explains && s[partLoad] < 1 && response >= clearly*s[partLoad]):
+	case explained && (t.cause != ft.InstanceChanged || max(t.score[partLoad], t.score[partRoutes]) >= 1):
 		return ft.WorkloadChanged, j.reach(members)
 	case t.worked > 0 && s[partSlope] < 1:
 		return ft.WorkloadChanged, j.reach(members)

@@ -14,7 +14,7 @@ const (
 	slopeEvery = 8
 	// leastMinima must be there before a slope counts; forecasts of a drift already seen need fewer.
 	leastMinima   = 10
-	forecastRows  = 4
+	forecastRows  = 2
 	slopeConcord  = 0.7 // of pairs must rise (Kendall's tau)
 	slopeLasting  = 0.8 // of the slope must be left in the second half: what saturates is a warm-up
 	growthPrior   = 4   // windows that the least material growth is worth as the healthy one
@@ -178,12 +178,18 @@ func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col i
 	return best, col
 }
 
-// foresee says when column c reaches the limit of its unit, from the slope of its latest minima.
-func (j *Judge) foresee(p *profile.Profile, c int, now ft.Instant) ft.Forecast {
-	if c < 0 || j.cols[c].slope < 0 || j.cols[c].Unit != "B" || j.config.MemoryLimit <= 0 || p.Filled[0] < forecastRows {
+// foresee says when column c reaches the limit of its unit, from the slope of so many of its latest minima and the
+// interval under way.
+func (j *Judge) foresee(p *profile.Profile, c, points int, now ft.Instant) ft.Forecast {
+	if c < 0 || j.cols[c].slope < 0 || j.cols[c].Unit != "B" || j.config.MemoryLimit <= 0 || points < forecastRows || points > int(p.Filled[0]) {
 		return ft.Forecast{}
 	}
-	m := p.MinimaOf(0, j.cols[c].slope)[profile.Minima-min(int(p.Filled[0]), profile.Minima/2):]
+	u := j.cols[c].slope
+	m := j.scratch.points[:0]
+	m = append(m, p.MinimaOf(0, u)[profile.Minima-points:]...)
+	if low := p.Lowest[u]; low > 0 && len(m) < profile.Minima {
+		m = append(m, low)
+	}
 	slope, concord := stat.TheilSen(m)
 	slope /= slopeEvery * j.config.Interval.Seconds()
 	if slope <= 0 || concord < slopeConcord {

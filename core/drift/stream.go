@@ -8,7 +8,7 @@ import (
 	"github.com/fettle-dev/fettle/core/stat"
 )
 
-// The spans that innovations are smoothed over, in rows: the median of the last five, and exponentially weighted
+// The spans that innovations are smoothed over, in rows: the median of the last seven, and exponentially weighted
 // means of that.
 var (
 	spanWeight = [profile.Spans]float64{1, 2.0 / 11, 2.0 / 41}
@@ -22,12 +22,14 @@ var (
 )
 
 const (
-	spanPriorRows = 6  // independent rows that spanPrior is worth
-	squareAt      = 16 // squares of smoothed innovations count at most so much for their healthy mean
-	staleRows     = 10 // a column missing for longer is taken to be as expected
-	fastRows      = 60 // the span of the recent load
-	stepFloor     = 0.15
-	levelFloor    = 0.25
+	spanPriorRows = 6       // independent rows that spanPrior is worth
+	squareAt      = 16      // squares of smoothed innovations count at most so much for their healthy mean
+	staleRows     = 10      // a column missing for longer is taken to be as expected
+	fastRows      = 120     // the span of the recent load
+	stepWeight    = 1.0 / 8 // of the newest row in the present load
+	envelopeAt    = 2.33    // healthy scales of a load lie within its envelope
+	rangeFloor    = 0.4     // a load within this much of its mean, or within rangeAt times its envelope, is in the learnt range
+	rangeAt       = 1.2
 	countFloor    = 0.15 // of Poisson variance is left after smoothing
 )
 
@@ -67,15 +69,16 @@ func (j *Judge) stream(f *ft.Frame, r int) {
 	t.routes = j.routes(f, r, &p, &g)
 }
 
-// push gives column c its next innovation and smooths the median of the recent ones.
-func push(hist, smooth []float64, c, d int, v float64) {
-	h := hist[c*profile.Recent : (c+1)*profile.Recent]
-	h[4], h[3], h[2], h[1], h[0] = h[3], h[2], h[1], h[0], v
-	m := stat.Median5(h[0], h[1], h[2], h[3], h[4])
+// push gives column c its next innovation, smooths the median of the recent ones and returns it.
+func push(hist, smooth []float64, c, d int, v float64) float64 {
+	h := (*[profile.Recent]float64)(hist[c*profile.Recent:])
+	h[6], h[5], h[4], h[3], h[2], h[1], h[0] = h[5], h[4], h[3], h[2], h[1], h[0], v
+	m := stat.Median7(h)
 	smooth[c] = m
 	for k := 1; k < profile.Spans; k++ {
 		smooth[k*d+c] += spanWeight[k] * (m - smooth[k*d+c])
 	}
+	return m
 }
 
 // form gives the quadratic form of one span's responses in healthy scales.
@@ -100,32 +103,59 @@ func (j *Judge) distance(smooth, inv []float64, norm *[profile.Spans]float64) fl
 	return math.Sqrt(best)
 }
 
-// step fills the load part of the drift vector: how far the recent load is from the last minute's and from the
-// learnt one, whichever is the stranger, in scales that a load's ordinary unrest does not exceed.
+// The streams of a load: the present one against the last minutes', the mean of 40 rows against the same, which sees
+// through fast waves, and the present one against the learnt location. Each has a floor that the ordinary unrest of a
+// load does not leave by far, and an envelope that follows the healthy extremes: waves are no bell curves.
+var loadFloor = [profile.Spans]float64{0.12, 0.15, 0.2}
+
+// step fills the load part of the drift vector: the strangest of the load's streams in their healthy scales.
 func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 	s, d := &j.scratch, len(j.cols)
+	t := &j.tracks[s.index[r]]
+	t.outside = false
 	for c := j.firstLoad; c < j.work; c++ {
 		v := s.y[r*d+c]
 		if v != v {
 			continue
 		}
-		h := p.Hist[c*profile.Recent : (c+1)*profile.Recent]
-		if p.Self[d+c] == 0 {
-			h[0], h[1], h[2], h[3], p.Self[d+c] = v, v, v, v, p.Fast[c]
-		}
-		push(p.Hist, p.Self, c, d, v)
-		m := p.Self[d+c]
+		j.follow(p, c, v)
 		noise := 0.0
 		if j.cols[c].Unit == "1/s" {
 			noise = countFloor / (1 + max(0, j.cols[c].back(p.Mu[c])))
 		}
-		step := (m - p.Fast[c]) / math.Sqrt(stepFloor*stepFloor+noise+g.Var[d+c])
-		level := (m - p.Mu[c]) / math.Sqrt(max(levelFloor*levelFloor+noise, g.Scale[c]*g.Scale[c]))
-		s.w[r*d+c] = step
-		if math.Abs(level) > math.Abs(step) {
-			s.w[r*d+c] = level
+		for k, dev := range loads(p, c, d) {
+			e := g.Var[k*d+c]
+			if k == profile.Spans-1 && math.Abs(dev) > max(rangeFloor, rangeAt*e) {
+				t.outside = true
+			}
+			e /= envelopeAt
+			dev /= math.Sqrt(max(loadFloor[k]*loadFloor[k], noise+e*e))
+			if math.Abs(dev) > math.Abs(s.w[r*d+c]) {
+				s.w[r*d+c] = dev
+			}
 		}
 	}
+}
+
+// follow gives load column c its next value: Hist has the values themselves, Self their median, the present load, and
+// its mean of 40 rows.
+func (j *Judge) follow(p *profile.Profile, c int, v float64) {
+	d := len(j.cols)
+	present := &p.Self[d+c]
+	if *present == 0 {
+		for k := range profile.Recent {
+			p.Hist[c*profile.Recent+k] = p.Fast[c]
+		}
+		*present, p.Self[2*d+c] = p.Fast[c], p.Fast[c]
+	}
+	was := *present
+	m := push(p.Hist, p.Self, c, d, v)
+	*present = was + stepWeight*(m-was)
+}
+
+// loads are the deviations of the streams of load column c.
+func loads(p *profile.Profile, c, d int) [profile.Spans]float64 {
+	return [profile.Spans]float64{p.Self[2*d+c] - p.Fast[c], p.Self[d+c] - p.Fast[c], p.Self[d+c] - p.Mu[c]}
 }
 
 // The spans over which category counts are summed, in rows, and what their comparison rests on.

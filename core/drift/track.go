@@ -19,6 +19,7 @@ type track struct {
 	widen                             float64
 	score                             [parts]float64
 	apart                             float64 // load or routes relative to the peers'
+	outside                           bool    // the load is outside of its learnt range: responses are not trusted
 	shared                            float64 // share of the pool that drifts alike
 	coherent                          bool    // enough of the pool does
 

@@ -9,16 +9,18 @@ import (
 )
 
 const (
-	forget      = 3.0 // later rows weigh more: what a start-up did is forgotten as the rows come in
-	trainAt     = 2.5 // deviations are winsorised for the location
-	spreadAt    = 4.0 // and for the scatter
-	unclipped   = 20  // not the first rows
-	varAt       = squareAt
-	normRows    = 600.0
-	refRows     = 1200.0 // the category reference forgets in so many rows
-	shrinkRows  = 2.0 * rowsPer
-	leastShrink = 0.02
-	groupEvery  = 8
+	forget       = 3.0 // later rows weigh more: what a start-up did is forgotten as the rows come in
+	trainAt      = 2.5 // deviations are winsorised for the location
+	spreadAt     = 4.0 // and for the scatter
+	unclipped    = 20  // not the first rows
+	varAt        = squareAt
+	normRows     = 600.0
+	refRows      = 1200.0 // the category reference forgets in so many rows
+	shrinkRows   = 2.0 * rowsPer
+	leastShrink  = 0.02
+	groupEvery   = 8
+	envelopeUp   = 1.0 / 60
+	envelopeDown = 1e-4
 )
 
 // train folds row r into what is learnt: not while an action is under way, and not while it or the pool drifts; then
@@ -35,13 +37,14 @@ func (j *Judge) train(f *ft.Frame, r int) {
 	if f.Rows[r].Held {
 		return
 	}
+	j.recent(r, &p, t)
 	if t.frozen {
 		j.candidate(f, r, &p, t)
 		return
 	}
 	p.Candidate = 0
 	j.scatter(r, &p, &g)
-	j.locate(r, &p, &g)
+	j.locate(r, &p, &g, t)
 	j.mix(f, r, p.Ref, &p.Reference)
 	p.Rows++
 	if !p.Anchored && p.Rows >= j.learn {
@@ -49,7 +52,7 @@ func (j *Judge) train(f *ft.Frame, r int) {
 		p.Anchored = true
 	}
 	if judged {
-		j.scales(&p, &g, t)
+		j.scales(r, &p, &g, t)
 	}
 }
 
@@ -96,7 +99,7 @@ func (j *Judge) scatter(r int, p *profile.Profile, g *profile.Group) {
 }
 
 // locate moves the location towards the row.
-func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group) {
+func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group, t *track) {
 	s, d := &j.scratch, len(j.cols)
 	y := s.y[r*d : (r+1)*d]
 	least := 1 / (locationSpans * j.learn)
@@ -113,10 +116,7 @@ func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group) {
 		if p.Rows >= unclipped && g.Factored {
 			e = min(max(e, -trainAt*g.Scale[c]), trainAt*g.Scale[c])
 		}
-		p.Mu[c] += a * e
-		if c >= j.firstLoad && c < j.work {
-			p.Fast[c] += stat.Step(p.Rows, 1, 1.0/fastRows) * (v - p.Fast[c])
-		}
+		p.Mu[c] += a * t.caution() * e
 	}
 	if p.Rows >= j.learn/2 && (j.tick+uint64(r))%groupEvery == 0 {
 		a := stat.Step(g.Located/groupEvery, 1, groupEvery*least)
@@ -131,6 +131,26 @@ func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group) {
 			g.Mu[c] += a * (p.Mu[c] - g.Mu[c])
 		}
 		g.Located += groupEvery
+	}
+}
+
+// caution slows learning down while something is stirring below the threshold, lest it be absorbed.
+func (t *track) caution() float64 {
+	if max(t.raw(), t.score[partPeers], t.score[partSlope]) >= release {
+		return 0.5
+	}
+	return 1
+}
+
+// recent follows the load, unless it is the load that drifts.
+func (j *Judge) recent(r int, p *profile.Profile, t *track) {
+	if t.frozen && (t.score[partLoad] >= release || t.cause == ft.WorkloadChanged || j.pool.cause == ft.WorkloadChanged) {
+		return
+	}
+	for c := j.firstLoad; c < j.work; c++ {
+		if e := j.scratch.y[r*len(j.cols)+c] - p.Fast[c]; e == e {
+			p.Fast[c] += stat.Step(p.Lived, 1, 1.0/fastRows) * t.caution() * e
+		}
 	}
 }
 
@@ -149,9 +169,20 @@ func (j *Judge) mix(f *ft.Frame, r int, ref []float64, total *float64) {
 }
 
 // scales learns how large smoothed innovations, their quadratic forms and category windows are in healthy time.
-func (j *Judge) scales(p *profile.Profile, g *profile.Group, t *track) {
+func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 	d := len(j.cols)
 	a := stat.Step(g.Streamed, 1, 1/scatterRows)
+	up := 0.0 // one member tells the load's envelope for all of them
+	if j.scratch.group[p.Group] == int32(r) {
+		switch {
+		case p.Rows < p.Need:
+			up = envelopeUp * 6
+		case t.score[partLoad] < release:
+			up = envelopeUp
+		default:
+			up = envelopeUp / 4
+		}
+	}
 	for k := range g.Var {
 		c := k % d
 		switch {
@@ -159,9 +190,8 @@ func (j *Judge) scales(p *profile.Profile, g *profile.Group, t *track) {
 			v, b := p.Self[k], p.Peers[k]
 			g.Var[k] += a * (min(v*v, varAt) - g.Var[k])
 			g.PVar[k] += a * (min(b*b, varAt) - g.PVar[k])
-		case c >= j.firstLoad && k/d == 1:
-			v := min(math.Abs(p.Self[k]-p.Fast[c]), 2*stepFloor)
-			g.Var[k] += a * (v*v - g.Var[k])
+		case c >= j.firstLoad && up > 0:
+			envelop(&g.Var[k], math.Abs(loads(p, c, d)[k/d]), up)
 		}
 	}
 	g.Streamed++
@@ -176,6 +206,15 @@ func (j *Judge) scales(p *profile.Profile, g *profile.Group, t *track) {
 	if p.Reference >= leastRef {
 		g.Rho += stat.Step(g.RhoRows+rhoPrior, 1, 1/scatterRows) * (min(t.rho, 10*rhoFloor) - g.Rho)
 		g.RhoRows++
+	}
+}
+
+// envelop follows the largest of v: up within minutes, down within hours.
+func envelop(e *float64, v, up float64) {
+	if v > *e {
+		*e += up * (v - *e)
+	} else {
+		*e -= envelopeDown * *e
 	}
 }
 

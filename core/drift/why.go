@@ -54,12 +54,19 @@ func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 		if math.Abs(quick) > math.Abs(dev) {
 			dev = quick
 		}
+		least := worthWhy
+		if j.cols[c].slope >= 0 { // what grows is at its present height, not at that of some rows ago
+			least /= 2
+			if last := stat.Color(g.L, s.z[r*d:(r+1)*d], c, j.work); math.Abs(last) > math.Abs(dev) {
+				dev = last
+			}
+		}
 		spread := stat.Spread(g.L, c, j.work)
 		z := dev / spread
 		if slope >= 1 && c == t.slopeCol {
 			z = math.Copysign(max(math.Abs(z), strong), 1)
 		}
-		if math.Abs(z) < worthWhy {
+		if math.Abs(z) < least {
 			continue
 		}
 		usual := j.usual(y, c, p, &g)
@@ -136,11 +143,12 @@ func (j *Judge) attachForecast(f *ft.Frame, t *track, p *profile.Profile) {
 	}
 	now := ft.InstantOf(f.At)
 	if t.score[partSlope] >= forecastReach {
-		v.Forecast = j.foresee(p, t.slopeCol, now)
+		v.Forecast = j.foresee(p, t.slopeCol, int(p.Filled[0]), now)
 	}
+	since := min(int(float64(now-t.rise)/float64(slopeEvery*j.config.Interval.Nanoseconds())), profile.Minima-1)
 	for k := 0; k < len(v.Why) && v.Forecast.At == 0; k++ {
 		if w := v.Why[k]; w.N == 1 && w.Z > 0 {
-			v.Forecast = j.foresee(p, j.columnOf(int(w.Dim)), now)
+			v.Forecast = j.foresee(p, j.columnOf(int(w.Dim)), since, now)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // The numbers of a profile's parts.
 const (
-	Recent  = 5  // innovations kept of each column: the median of them withstands two wild rows
+	Recent  = 7  // innovations kept of each column: the median of them withstands three wild rows
 	Spans   = 3  // spans over which innovations are smoothed
 	Scales  = 3  // intervals whose minima are kept of unbounded columns
 	Minima  = 16 // minima kept of each
