@@ -56,10 +56,15 @@ func (m *memory) append(t testing.TB, now time.Time, batch uint64, es []ft.Event
 
 // next is when the journal will answer something.
 func (m *memory) next() (time.Time, bool) {
-	if m.hanging || len(m.waiting) == 0 || m.failing != "" && m.waiting[len(m.waiting)-1].said {
+	if m.hanging {
 		return time.Time{}, false
 	}
-	return m.waiting[0].at, true
+	for i := range m.waiting {
+		if m.failing == "" || !m.waiting[i].said {
+			return m.waiting[i].at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // take is what the journal answers by now.
