@@ -189,6 +189,9 @@ func (p *Pool) among(f *flight, now time.Time, not *member, state State) *member
 	for i, m := range p.members {
 		c := &p.choice[i]
 		*c = pick.Candidate{Seed: m.seed, InFlight: m.inFlight, Limit: m.limit}
+		if !m.health.silent.IsZero() {
+			c.Limit = 1 // on trial
+		}
 		c.Out = m == not || m.draining || m.health.state != state
 		if !c.Out {
 			c.Weight = m.effective(&p.table.Route, now)

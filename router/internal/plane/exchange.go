@@ -183,9 +183,12 @@ func (x *exchange) attempt(m *member) (outcome, rule) {
 	halt := make(chan struct{})
 	resp, err := x.send(c, halt)
 	var o outcome
+	var rule rule
 	if err == nil {
 		f.answer()
 		o = x.respond(m, c, resp)
+	} else {
+		o, rule = x.failed(c, err) // before the body is joined, which may look like the client's fault
 	}
 	close(halt)
 	whole := err == nil && !o.broken && o.kind == answered && !resp.Close && x.body.finished() && c.br.Buffered() == 0 &&
@@ -205,10 +208,7 @@ func (x *exchange) attempt(m *member) (outcome, rule) {
 	} else {
 		c.Close()
 	}
-	if err != nil {
-		return x.failed(c, err)
-	}
-	return o, retryNever
+	return o, rule
 }
 
 func (x *exchange) undialed(ctx context.Context, err error) (outcome, rule) {

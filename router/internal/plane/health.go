@@ -14,7 +14,7 @@ import (
 //
 //	Warming --probe--> Up --connection refused--> Refusing --connects again--> Up
 //	                   Up --failures in a row---> Ejected  --hold over, probe passes--> Up
-//	                   Up --requests wait, nothing comes--> Silent --a byte comes--> Up
+//	                   Up --requests wait, nothing comes--> Silent --a byte comes, or on trial--> Up
 //	               any of them --readiness fails in a row--> Unready --probe passes--> Up
 type State uint8
 
@@ -40,9 +40,9 @@ type health struct {
 	failures  int       // in a row, of requests
 	ejections uint64
 	holds     int       // ejections that followed each other closely
-	until     time.Time // Ejected: not probed before
-	silent    time.Time // Silent: since when nothing came
-	gaveUp    int       // Silent: requests that ended without an answer since
+	until     time.Time // Ejected: not probed before; Silent: not tried before
+	silent    time.Time // since when nothing came; zero unless it is or was Silent and has answered nothing since
+	gaveUp    int       // requests that ended without an answer since
 	reported  [wireProbes]bool
 }
 
@@ -65,18 +65,18 @@ func (p *Pool) turn(m *member, to State, now time.Time) {
 	h.state, h.changed = to, now
 	switch to {
 	case Up:
-		h.failures, h.gaveUp = 0, 0
+		h.failures = 0
 		if from != Warming {
 			h.returned = now
 		}
 		p.responsive(m, byReadiness, now)
-		p.responsive(m, byPassive, now)
 		p.pump(now)
 	case Ejected, Silent:
 		h.ejections++
 		if now.Sub(h.returned) > calm*p.config.Load().interval {
 			h.holds = 0
 		}
+		h.until = now.Add(2 * p.config.Load().interval << min(h.holds, holdMost))
 		h.holds++
 	case Warming, Unready, Refusing:
 	}
@@ -124,7 +124,7 @@ func (p *Pool) result(m *member, o outcome, now time.Time) {
 	h := &m.health
 	switch {
 	case o.kind == clientGone || o.kind == cutOff || o.stale:
-		if h.state == Silent {
+		if !h.silent.IsZero() {
 			h.gaveUp++
 		}
 		return
@@ -134,7 +134,7 @@ func (p *Pool) result(m *member, o outcome, now time.Time) {
 		return
 	}
 	h.failures++
-	if h.state == Silent {
+	if !h.silent.IsZero() {
 		h.gaveUp++
 	}
 	if h.state != Up {
@@ -146,7 +146,6 @@ func (p *Pool) result(m *member, o outcome, now time.Time) {
 	}
 	if h.failures >= p.table.Route.EjectAfter && p.routable(m) > 0 {
 		p.turn(m, Ejected, now)
-		h.until = now.Add(2 * p.config.Load().interval << min(h.holds-1, holdMost))
 	}
 }
 
@@ -194,37 +193,65 @@ func (p *Pool) silence(now time.Time, passed time.Duration, c *config) {
 		early = min(early, c.silence)
 	}
 	for _, m := range p.members {
-		h := &m.health
-		last := time.Unix(0, m.meter.lastByte.Load())
-		if h.state == Silent && last.After(h.silent) {
-			p.turn(m, Up, now)
-			continue
-		}
-		waiting, since := m.waiting(last)
-		if waiting == 0 && h.state != Silent {
-			continue
-		}
-		if h.state == Silent {
-			since = h.silent
-		}
-		lasted := now.Sub(since)
-		peers := p.peerAnswered(m, now.Add(-early))
-		if h.state == Up && lasted >= early && peers && p.routable(m) > 0 {
-			p.turn(m, Silent, now)
-			h.silent = since
-		}
-		strong := h.state == Silent && lasted >= 2*early && waiting+h.gaveUp >= enough && peers
-		if !h.reported[byPassive] && (strong || c.silence > 0 && lasted >= c.silence) {
-			if h.state == Up {
-				p.turn(m, Silent, now)
-				h.silent = since
-			}
-			p.unresponsive(m, byPassive, lasted, fmt.Sprintf("%d requests wait", waiting), now)
-			m.move()
-		}
+		p.listenTo(m, early, now)
 	}
 }
 
+// listenTo is silence for one member. Holds p.mu.
+func (p *Pool) listenTo(m *member, early time.Duration, now time.Time) {
+	h, limit := &m.health, p.table.Silence.D()
+	last := time.Unix(0, m.meter.lastByte.Load())
+	if !h.silent.IsZero() && last.After(h.silent) {
+		h.silent, h.gaveUp = time.Time{}, 0
+		if h.state == Silent {
+			p.turn(m, Up, now)
+		}
+		p.responsive(m, byPassive, now)
+	}
+	waiting, since := m.waiting(last)
+	if waiting == 0 {
+		if h.state == Silent && now.After(h.until) {
+			p.turn(m, Up, now) // on trial, with one request at once
+		}
+		if h.state != Silent {
+			return
+		}
+	}
+	lasted := now.Sub(since)
+	peers := p.peerAnswered(m, now.Add(-early))
+	if h.state == Up && lasted >= early && peers && p.routable(m) > 0 {
+		p.silent(m, since, now)
+	}
+	if !h.silent.IsZero() {
+		lasted = now.Sub(h.silent)
+	}
+	strong := h.state == Silent && lasted >= 2*early && waiting+h.gaveUp >= enough && peers
+	if !h.reported[byPassive] && (strong || limit > 0 && lasted >= limit) {
+		p.silent(m, since, now)
+		p.unresponsive(m, byPassive, lasted, fmt.Sprintf("%d requests wait", waiting), now)
+		m.move()
+	}
+}
+
+// silent takes a member out of routing that answers nothing. Holds p.mu.
+func (p *Pool) silent(m *member, since, now time.Time) {
+	h := &m.health
+	if h.silent.IsZero() {
+		h.silent = since
+	}
+	if h.state == Up {
+		p.turn(m, Silent, now)
+	}
+}
+
+// revive gives a member a chance that comes back into service after something was done about it. Holds p.mu.
+func (p *Pool) revive(m *member, now time.Time) {
+	if m.health.state == Silent || m.health.state == Ejected {
+		p.turn(m, Up, now)
+	}
+}
+
+// enough requests that wait are more than one slow request, which is no silence.
 const enough = 3
 
 // waiting counts the requests without a response header and says since when the member owes them anything: the

@@ -89,6 +89,7 @@ func (p *Pool) Apply(t *wire.Table) bool {
 	p.config.Store(c)
 	now := time.Now()
 	old := p.members
+	var revived, gone []*member
 	p.members = make([]*member, 0, len(t.Members))
 	for i := range t.Members {
 		w := &t.Members[i]
@@ -100,6 +101,9 @@ func (p *Pool) Apply(t *wire.Table) bool {
 			m = newMember(p, w, first, now)
 			p.done.Go(func() { p.probe(m) })
 		}
+		if m.draining && !w.Draining {
+			revived = append(revived, m)
+		}
 		m.weight, m.draining, m.since, m.limit = w.Weight, w.Draining, w.Since, w.Concurrency
 		if m.limit == 0 {
 			m.limit = t.Concurrency
@@ -107,7 +111,6 @@ func (p *Pool) Apply(t *wire.Table) bool {
 		p.members = append(p.members, m)
 	}
 	p.choice = make([]pick.Candidate, len(p.members))
-	var gone []*member
 	for _, m := range old {
 		if !slices.Contains(p.members, m) {
 			gone = append(gone, m)
@@ -115,6 +118,9 @@ func (p *Pool) Apply(t *wire.Table) bool {
 	}
 	for _, m := range gone {
 		p.cut(m)
+	}
+	for _, m := range revived {
+		p.revive(m, now)
 	}
 	p.pump(now)
 	p.mu.Unlock()

@@ -1,7 +1,6 @@
 package plane
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -73,10 +72,6 @@ func (p *Pool) look(ctx context.Context, m *member, c *config, t *tally) time.Du
 		return d
 	}
 	err := p.check(ctx, m, c, probe)
-	if err == nil && state == Silent && probe.HTTP == "" {
-		// A hung server's kernel still takes connections: have it say anything at all.
-		p.canary(ctx, m, probe.Timeout.D())
-	}
 	if ctx.Err() != nil {
 		return 0
 	}
@@ -86,11 +81,12 @@ func (p *Pool) look(ctx context.Context, m *member, c *config, t *tally) time.Du
 	defer p.mu.Unlock()
 	h := &m.health
 	switch {
-	case err == nil && (h.state != Silent || probe.HTTP != ""):
-		if h.state == state { // else it changed meanwhile, and what was probed is old
+	case err == nil:
+		// A hung server's kernel still takes connections, and its health page may work: only answers end a silence.
+		// Where the state changed meanwhile, what was probed is old.
+		if h.state == state && state != Silent {
 			p.turn(m, Up, now)
 		}
-	case err == nil:
 	case failed >= probe.Failures && lasted >= probe.Every.D()*time.Duration(probe.Failures-1):
 		p.turn(m, Unready, now)
 		p.unresponsive(m, byReadiness, lasted, err.Error(), now)
@@ -116,27 +112,6 @@ func (p *Pool) check(ctx context.Context, m *member, c *config, probe *ft.Probe)
 		}
 	}
 	return hook.Probe(ctx, probe, ft.Instance{Ref: m.ref, Endpoint: m.up.endpoint}, env, c.dir)
-}
-
-// canary asks the member for its options, which any HTTP server answers in some way, and counts the answer as a sign
-// of life.
-func (p *Pool) canary(ctx context.Context, m *member, most time.Duration) {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	c, err := d.DialContext(ctx, m.up.endpoint.Network, m.up.endpoint.Address)
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if _, err := c.Write([]byte("OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")); err != nil {
-		return
-	}
-	var b [16]byte
-	if n, err := c.Read(b[:]); err == nil && bytes.HasPrefix(b[:n], []byte("HTTP/")) {
-		m.meter.lastByte.Store(time.Now().UnixNano())
-	}
 }
 
 // refusal tells whether a connection was refused: nobody listens, so that nothing was sent.
