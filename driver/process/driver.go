@@ -95,7 +95,7 @@ func New(o Options) (*Driver, error) {
 		return nil, fmt.Errorf("open process driver: %w", err)
 	}
 	// Other users' instances must get through to their own directories, and see nothing else.
-	if err := os.MkdirAll(d.root, 0o711); err != nil {
+	if err := errors.Join(os.MkdirAll(d.root, 0o711), os.Chmod(d.root, 0o711)); err != nil {
 		return nil, fmt.Errorf("open process driver: %w", err)
 	}
 	d.tree = cgroup.Find(GroupName(dir))

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/hook"
 )
@@ -128,6 +130,32 @@ func executable(file string) error {
 		return errNoProgram
 	}
 	return nil
+}
+
+// reach checks that a user can get through to a directory, and names the one that is closed.
+func reach(dir string, as *account) error {
+	if as == nil {
+		return nil
+	}
+	for d := dir; ; d = filepath.Dir(d) {
+		var st unix.Stat_t
+		if err := unix.Stat(d, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: d, Err: err}
+		}
+		open := st.Mode&0o001 != 0
+		switch {
+		case int(st.Uid) == as.UID:
+			open = st.Mode&0o100 != 0
+		case slices.Contains(append(as.Groups, as.GID), int(st.Gid)):
+			open = st.Mode&0o010 != 0
+		}
+		if !open {
+			return fmt.Errorf("user %s cannot enter %s (mode %04o): open it with chmod o+x or choose another state directory", as.Name, d, st.Mode&0o7777)
+		}
+		if d == filepath.Dir(d) {
+			return nil
+		}
+	}
 }
 
 // lookUser finds whom to run as; nil to stay who the daemon is. Only root can change the user.

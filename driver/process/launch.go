@@ -286,7 +286,7 @@ func (d *Driver) bringUp(ctx context.Context, p *ft.Pool, l *life, ref ft.Ref, w
 }
 
 func (d *Driver) attempt(ctx context.Context, p *ft.Pool, l *life, ref ft.Ref, w ft.Work) error {
-	if err := os.MkdirAll(l.dir, 0o711); err != nil {
+	if err := d.makeDir(l.dir); err != nil {
 		return err
 	}
 	if err := makeLock(l.dir); err != nil {
@@ -294,6 +294,9 @@ func (d *Driver) attempt(ctx context.Context, p *ft.Pool, l *life, ref ft.Ref, w
 	}
 	as, err := lookUser(p.Image.User)
 	if err != nil {
+		return err
+	}
+	if err := reach(l.dir, as); err != nil {
 		return err
 	}
 	// The copy is made first: until it is whole the old life runs on.
@@ -314,6 +317,20 @@ func (d *Driver) attempt(ctx context.Context, p *ft.Pool, l *life, ref ft.Ref, w
 		return err
 	}
 	return d.serve(ctx, p, l)
+}
+
+// makeDir makes the directory of an instance and that of its pool, whatever the umask: instances of other users must get
+// through to their own data.
+func (d *Driver) makeDir(dir string) error {
+	for _, dir := range []string{filepath.Dir(dir), dir} {
+		if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := os.Chmod(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // abandon ends and removes what a failed start left, and says why it failed.

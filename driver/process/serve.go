@@ -224,7 +224,7 @@ func (s *startup) elsewhere() string {
 }
 
 func (s *startup) overdue(limit time.Duration) error {
-	if s.endpoint.Network == "" && (s.rec.Serves || !errors.Is(s.last, ft.ErrUnavailable)) && s.last != nil && isDial(s.last) {
+	if s.endpoint.Network == "" && isDial(s.last) {
 		why := fmt.Sprintf("opened neither $PORT %d nor $FETTLE_SOCKET within %s", s.rec.Port, ft.Duration(limit))
 		if where := s.elsewhere(); where != "" {
 			why += ": " + where

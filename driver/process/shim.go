@@ -74,7 +74,7 @@ func become(dir, token string) error {
 	if err := rec.Group.Join(); err != nil {
 		return err
 	}
-	if rec.Nice != nil {
+	if rec.Nice != nil && *rec.Nice != 0 {
 		if err := setAutogroup(id.PID, *rec.Nice); err != nil {
 			return err
 		}
@@ -176,11 +176,11 @@ func capabilities() (*capState, error) {
 }
 
 // setAutogroup sets the priority of the process's session against other sessions (sched(7)). Without privilege the
-// kernel takes one change in a tenth of a second and says EAGAIN to more.
+// kernel takes one change in a tenth of a second, of all processes together, and says EAGAIN to more.
 func setAutogroup(pid, nice int) error {
 	path := filepath.Join("/proc", strconv.Itoa(pid), "autogroup")
 	var err error
-	for range 20 {
+	for deadline := time.Now().Add(lockTimeout); time.Now().Before(deadline); {
 		// Opened as it is: the file exists while the process does, and must not be created otherwise.
 		var f *os.File
 		if f, err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {

@@ -56,14 +56,20 @@ func (d *Driver) end(ctx context.Context, l *life, grace time.Duration) error {
 		return nil
 	}
 	l.mu.Lock()
-	was := l.silent
+	was, ended := l.silent, l.exit != nil
 	l.silent = true
 	l.mu.Unlock()
 	err := d.endAll(ctx, &rec, p, grace)
-	if err != nil {
-		l.mu.Lock()
-		l.silent = was
-		l.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	l.mu.Lock()
+	l.silent = was
+	late := l.exit
+	l.mu.Unlock()
+	// It ended after all, when nobody listened; and what asked for that has given up.
+	if late != nil && !was && !ended {
+		d.report(rec.Instance.Ref, *late)
 	}
 	return err
 }
@@ -84,7 +90,8 @@ func (d *Driver) endAll(ctx context.Context, rec *record, p *proc, grace time.Du
 	deadline := time.Now().Add(killTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		left := d.members(rec, p)
-		if len(left) == 0 && (p == nil || p.ended()) {
+		// Once the driver is closed nobody notes the leader's end any more.
+		if len(left) == 0 && (p == nil || p.ended() || d.ctx.Err() != nil) {
 			return nil
 		}
 		killed := rec.Group.Kill()

@@ -49,7 +49,7 @@ func Call(ctx context.Context, h *ft.Hook, in ft.Instance, env []string, dir str
 	case h.HTTP != nil:
 		return request(ctx, in.Endpoint, h.HTTP)
 	case h.Signal != "":
-		return signal(in.Scope, h.Signal)
+		return sendSignal(in.Scope, h.Signal)
 	case len(h.Command) > 0:
 		return command(ctx, h.Command, in.Scope, env, dir)
 	}
@@ -140,9 +140,9 @@ func host(ep ft.Endpoint) string {
 	return "localhost"
 }
 
-// signal goes to the leader by a descriptor that is compared with its identity, so that it cannot reach a process that
+// sendSignal goes to the leader by a descriptor that is compared with its identity, so that it cannot reach a process that
 // took its number.
-func signal(s ft.Scope, name string) error {
+func sendSignal(s ft.Scope, name string) error {
 	n := unix.SignalNum("SIG" + name)
 	if n == 0 {
 		return fmt.Errorf("signal %q: %w", name, ft.ErrInvalid)

@@ -1,0 +1,110 @@
+package process
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestOwnStat(t *testing.T) {
+	s, err := readStat(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.pid != os.Getpid() || s.ppid != os.Getppid() || s.start == 0 || s.dead() {
+		t.Errorf("own stat: %+v", s)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	rest := " S 7 8 9 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 " + strings.Repeat("0 ", 29) + "256"
+	for _, name := range []string{"sh", "a b", "evil) Z 1 (", ")", "(", ""} {
+		s, err := parseStat([]byte("42 (" + name + ")" + rest))
+		if err != nil || s.pid != 42 || s.state != 'S' || s.ppid != 7 || s.pgrp != 8 || s.session != 9 || s.start != 12345 {
+			t.Errorf("command %q: %+v, %v", name, s, err)
+		}
+	}
+	s, err := parseStat([]byte("42 (sh)" + strings.Replace(rest, " S ", " Z ", 1)))
+	if err != nil || !s.dead() || s.status != 256 {
+		t.Errorf("zombie: %+v, %v", s, err)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("42 (sh) S 7 8 9 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 0"))
+	f.Add([]byte("42 () x"))
+	f.Add([]byte(")("))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseStat(b)
+		if err == nil && !strings.Contains(string(b), fmt.Sprint(s.start)) {
+			t.Errorf("start %d is not in %q", s.start, b)
+		}
+	})
+}
+
+func TestListeners(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Log("not on this machine: ", err)
+			continue
+		}
+		defer ln.Close()
+		want := ln.Addr().(*net.TCPAddr).AddrPort()
+		ls := listeners(os.Getpid())
+		i := slices.IndexFunc(ls, func(l listener) bool { return l.addr == want })
+		if i < 0 {
+			t.Fatalf("%s is not among %v", want, ls)
+		}
+		if mine, whole := sockets([]int{os.Getpid()}); !mine[ls[i].inode] || !whole {
+			t.Errorf("the socket of %s is not found among this process's own", want)
+		}
+	}
+}
+
+func FuzzParseListener(f *testing.F) {
+	f.Add("   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1")
+	f.Add("   0: 00000000000000000000000001000000:1F90 0:0 0A 0:0 0:0 0 0 0 12345")
+	f.Fuzz(func(t *testing.T, line string) {
+		if l, ok := parseListener(line); ok && !l.addr.IsValid() {
+			t.Errorf("%q gives %v", line, l)
+		}
+	})
+}
+
+// TestNice checks the mapping of weights to priorities: monotone, 100 in the middle, and back again within rounding.
+func TestNice(t *testing.T) {
+	for _, base := range []int{0, spareNice} {
+		if niceOf(usualWeight, base) != base || weightOf(base, base) != usualWeight {
+			t.Errorf("weight 100 with base %d is %d, and back %g", base, niceOf(usualWeight, base), weightOf(base, base))
+		}
+		for n := -20; n <= 19; n++ {
+			if got := niceOf(weightOf(n, base), base); weightOf(n, base) > 9 && got != n {
+				t.Errorf("priority %d with base %d is weight %g, which is priority %d", n, base, weightOf(n, base), got)
+			}
+		}
+	}
+}
+
+func TestPorts(t *testing.T) {
+	d := &Driver{ports: map[int]bool{}}
+	seen := map[int]bool{}
+	for range 50 {
+		port, err := d.takePort()
+		if err != nil || seen[port] || taken(port) {
+			t.Fatalf("port %d, seen %t: %v", port, seen[port], err)
+		}
+		seen[port] = true
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if !taken(ln.Addr().(*net.TCPAddr).Port) {
+		t.Error("a port on which somebody listens is free")
+	}
+}
