@@ -16,8 +16,9 @@ import (
 //go:generate go run ./schemagen comments comments_gen.go ..
 //go:generate go run ./schemagen docs ../docs
 
-// MaxSize is the most bytes that a pool file may have.
-const MaxSize = 1 << 20
+// MaxSize is the most bytes that a pool file may have: some 1,000 pools. The YAML library's time grows with the square
+// of what it reads, so a longer text would keep its reader for minutes.
+const MaxSize = 256 << 10
 
 // File is a pool file.
 type File struct {

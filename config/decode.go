@@ -252,6 +252,10 @@ func (d *decoder) missing(name, path string, at spot, es []entry, i int) {
 
 // unknown reports a key that nothing here knows, and gives the one that is near.
 func (d *decoder) unknown(e entry, names []string, path string) (near string) {
+	if len(d.problems) > 4*mostProblems {
+		d.add(e.at, "", "unknown key %q", e.key) // it will only be counted
+		return ""
+	}
 	where := strings.Join(elsewhere(e.key), " or ")
 	near = nearest(e.key, names)
 	switch {

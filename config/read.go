@@ -14,10 +14,11 @@ import (
 )
 
 // mostNesting bounds how deep a file's values may stand in each other, and mostNodes how many there may be when all
-// aliases are followed.
+// aliases are followed; mostTokens bounds the words and marks of its text.
 const (
 	mostNesting = 100
 	mostNodes   = 50000
+	mostTokens  = 40000
 )
 
 // read gives the root of the one document of a file; nil if there is none, with the problem reported.
@@ -96,6 +97,10 @@ func parse(text string) (f *ast.File, err error) {
 
 // tooDeep counts what opens a level: brackets until they are closed, and what can stand many times in one line.
 func tooDeep(tokens token.Tokens) error {
+	if len(tokens) > mostTokens {
+		at := tokens[mostTokens].Position
+		return &syntaxError{spot{at.Line, at.Column}, fmt.Sprintf("the file is too long from here on: more than %d words and marks", mostTokens)}
+	}
 	flow, inLine, line := 0, 0, 0
 	for _, t := range tokens {
 		if t.Position.Line != line {

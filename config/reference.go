@@ -35,7 +35,7 @@ For completion and checks while you write, point your editor at
 - **Paths** are relative to the folder that the file is in. What they name must exist.
 - **Anchors and aliases** (` + "`&name`, `*name`, `<<: *name`" + `) work. Keys at the top level that begin with ` + "`x-`" + ` are
   ignored: a place for them.
-- A file is at most 1 MiB, and one document.
+- A file is at most 256 KiB, and one document.
 
 Everything that is wrong with a file is told at once, each thing with its place and the nearest right name:
 
