@@ -113,7 +113,7 @@ func (x *exchange) run() {
 		x.instance = m.name
 		o, rule := x.attempt(m)
 		if o.kind == answered {
-			o.label = x.p.labels.find(x.r.Method, x.r.URL.Path, o.status)
+			o.label = x.p.labels.find(x.r.Method, x.r.URL.Path, o.status, x.p.config.Load().keySegment())
 		}
 		m.meter.count(o)
 		x.p.finish(&x.f, o)

@@ -38,10 +38,11 @@ func (l *labels) names() []string {
 	return slices.Clone(l.list)
 }
 
-// find is the category of an answered request.
-func (l *labels) find(method, path string, status int) int {
+// find is the category of an answered request. The key is the path segment that is the routing key, counted from 1; 0 is
+// none.
+func (l *labels) find(method, path string, status, key int) int {
 	var room [pathMost + 40]byte
-	b := appendLabel(room[:0], method, path, status)
+	b := appendLabel(room[:0], method, path, status, key)
 	known := *l.known.Load()
 	if i, ok := known[string(b)]; ok {
 		return i
@@ -74,7 +75,7 @@ func (l *labels) add(name string) int {
 
 // appendLabel writes method, templated path and class of status. Paths that the application does not know are folded
 // into one: scanners would otherwise use the labels up.
-func appendLabel(b []byte, method, path string, status int) []byte {
+func appendLabel(b []byte, method, path string, status, key int) []byte {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		b = append(b, method...)
@@ -85,7 +86,7 @@ func appendLabel(b []byte, method, path string, status int) []byte {
 	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
 		b = append(b, '*')
 	} else {
-		b = appendTemplate(b, path)
+		b = appendTemplate(b, path, key)
 	}
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(status/100), 10)
@@ -93,19 +94,22 @@ func appendLabel(b []byte, method, path string, status int) []byte {
 }
 
 // appendTemplate folds what varies in a path: numbers to {n}, UUIDs to {uuid}, hexadecimal strings to {hex}, other
-// long tokens to {id}.
-func appendTemplate(b []byte, path string) []byte {
+// long tokens to {id}, and the segment that is the routing key to {key}.
+func appendTemplate(b []byte, path string, key int) []byte {
 	if path == "" || path[0] != '/' {
 		return append(b, '/') // OPTIONS *, absolute URLs without a path
 	}
 	begin := len(b)
-	for len(path) > 0 {
+	for nth := 1; len(path) > 0; nth++ {
 		path = path[1:]
 		n := 0
 		for n < len(path) && path[n] != '/' {
 			n++
 		}
 		seg := fold(path[:n])
+		if nth == key && n > 0 {
+			seg = "{key}"
+		}
 		if len(b)-begin+1+len(seg) > pathMost {
 			return append(b, "/..."...)
 		}

@@ -51,6 +51,14 @@ type config struct {
 	dir       string
 }
 
+// keySegment is the path segment that is the routing key, counted from 1; 0 is none.
+func (c *config) keySegment() int {
+	if c.route.Key == nil {
+		return 0
+	}
+	return c.route.Key.Path
+}
+
 // totals are the pool's counters that need no lock.
 type totals struct {
 	status                                               [6]atomic.Uint64 // by class
