@@ -227,18 +227,17 @@ func (j *Judge) refresh() {
 		group := j.bank.Group(int32(g))
 		due := max(16, min(group.Rows/8, 2000))
 		if group.Pending >= due || !group.Factored && group.Rows >= 2*quickRows {
-			j.factor(&group, j.scratch.group[g])
+			j.factor(&group, j.bank.At(j.scratch.index[j.scratch.group[g]]).Mu)
 		}
 	}
 }
 
-// factor renews all that is derived from a group's scatter; row is one of its members, whose location says where the
-// floors are taken until the group's own is known.
-func (j *Judge) factor(g *profile.Group, row int32) {
+// factor renews all that is derived from a group's scatter; mu is the location of one of its members, around which
+// the floors are taken until the group's own is known.
+func (j *Judge) factor(g *profile.Group, mu []float64) {
 	s := &j.scratch
-	p := j.bank.At(s.index[row])
 	for c := range j.cols {
-		at := p.Mu[c]
+		at := mu[c]
 		if g.Located > 0 {
 			at = g.Mu[c]
 		}

@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"errors"
 	"fmt"
 
 	ft "github.com/fettle-dev/fettle"
@@ -251,5 +250,3 @@ func (b *Bank) Group(g int32) Group {
 		Growth: take(Scales * u), L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
 	}
 }
-
-var errCorrupt = errors.New("profile: corrupt checkpoint")
