@@ -80,9 +80,9 @@ func obey() {
 			for range n {
 				time.Sleep(time.Millisecond)
 			}
-		case "kid": // a kid that burns so many milliseconds; waited for by "reap", or by nobody after "ignore"
-			kid = self("burn " + arg)
-			kid.Stdin = strings.NewReader("burn " + arg + "\n")
+		case "kid": // a kid that burns so many milliseconds and lingers; waited for by "reap", or by nobody after "ignore"
+			kid = self()
+			kid.Stdin = strings.NewReader("burn " + arg + "\nsleep 200\n")
 			if err := kid.Start(); err != nil {
 				answer = err.Error()
 			}
@@ -92,7 +92,7 @@ func obey() {
 			}
 		case "shorts": // so many kids one after the other, each burning 20 ms
 			for range n {
-				k := self("")
+				k := self()
 				k.Stdin = strings.NewReader("burn 20\n")
 				if err := k.Run(); err != nil {
 					answer = err.Error()
@@ -107,7 +107,7 @@ func obey() {
 	}
 }
 
-func self(string) *exec.Cmd {
+func self() *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
 	c.Env = append(os.Environ(), childMark+"=1")
 	return c
@@ -176,7 +176,7 @@ type child struct {
 // newChild starts the test binary as a child that leads its own session.
 func newChild(t *testing.T) *child {
 	t.Helper()
-	c := &child{t: t, cmd: self("")}
+	c := &child{t: t, cmd: self()}
 	c.cmd.Args[0] = "child of a test"
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	c.cmd.Dir = t.TempDir()

@@ -2,21 +2,19 @@ package telemetry
 
 import "bytes"
 
-// digits reads the decimal number at b[i:], after any blanks, and returns the index behind it. Numbers that overflow
-// are not ok.
+// digits reads the decimal number at b[i:], after any blanks, and returns the index behind it. It is not ok when there is
+// none, or one that overflows.
 func digits(b []byte, i int) (v uint64, next int, ok bool) {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
 		i++
 	}
-	from := i
+	from, fits := i, true
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
 		d := uint64(b[i] - '0')
-		if v > (1<<64-1-d)/10 {
-			return 0, i, false
-		}
+		fits = fits && v <= (1<<64-1-d)/10
 		v = v*10 + d
 	}
-	return v, i, i > from
+	return v, i, fits && i > from
 }
 
 // skip moves over n fields separated by blanks.

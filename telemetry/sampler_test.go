@@ -87,10 +87,13 @@ type batcher struct {
 }
 
 func (b *batcher) Batch(ctx context.Context, _ time.Time) error {
-	if b.block != nil {
-		<-b.block
+	b.mu.Lock()
+	block, err := b.block, b.err
+	b.mu.Unlock()
+	if block != nil {
+		<-block
 	}
-	return errors.Join(b.err, ctx.Err())
+	return errors.Join(err, ctx.Err())
 }
 func (b *batcher) Demand() ft.Demand { return b.demand }
 func (b *batcher) Labels() []string  { return b.labels }
@@ -398,7 +401,9 @@ func TestBatchedSource(t *testing.T) {
 		b.want(0, "g=1 requests=NaN")
 		b.step(time.Second)
 		b.want(0, "g=1 requests=NaN")
+		src.mu.Lock()
 		src.block = nil
+		src.mu.Unlock()
 		close(let)
 		synctest.Wait()
 		b.step(time.Second)
