@@ -22,14 +22,22 @@ type story struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	output map[fettle.InstanceID]string // last output told, so that it is not told twice; only event uses it
-	mu     sync.Mutex                   // of output: pools have a loop each
+	mu     sync.Mutex
+	output map[fettle.InstanceID]string  // guarded by mu: last output told, so that it is not told twice
+	told   map[fettle.InstanceID]verdict // guarded by mu: last verdict told; that of a pool under its name
+}
+
+// verdict is what of a verdict is told again when it changes: not its score, which moves all the time.
+type verdict struct {
+	level  fettle.Level
+	cause  fettle.Cause
+	extent fettle.Extent
 }
 
 func newStory(c *cli) *story {
 	s := &story{
 		c: c, p: painter(c.out), lines: make(chan string, 1024), done: make(chan struct{}),
-		cancel: func() {}, output: map[fettle.InstanceID]string{},
+		cancel: func() {}, output: map[fettle.InstanceID]string{}, told: map[fettle.InstanceID]verdict{},
 	}
 	go func() {
 		defer close(s.done)
@@ -74,7 +82,7 @@ func (s *story) event(pool fettle.PoolName, e fettle.Event) {
 		return
 	}
 	line := describe(s.p, e)
-	if line == "" {
+	if line == "" || !s.news(pool, e) {
 		return
 	}
 	s.tell(e.When(), "%s", line)
@@ -82,6 +90,29 @@ func (s *story) event(pool fettle.PoolName, e fettle.Event) {
 		for l := range strings.Lines(strings.TrimRight(out, "\n")) {
 			s.put("            " + s.p.dim("| "+strings.TrimRight(l, "\n")))
 		}
+	}
+}
+
+// news tells whether an event says something new. What an instance shares with its pool is told of the pool.
+func (s *story) news(pool fettle.PoolName, e fettle.Event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch e := e.(type) {
+	case *fettle.Judged:
+		id, v := e.Ref.ID, verdict{e.Verdict.Level, e.Verdict.Cause, e.Verdict.Extent}
+		if id == "" {
+			id = fettle.InstanceID(pool)
+		}
+		was := s.told[id]
+		s.told[id] = v
+		if v.level == fettle.Steady && was.level < fettle.Low {
+			return false // what it should be
+		}
+		return v != was && (e.Ref.ID == "" || v.extent != fettle.WholePool && (v.level >= fettle.Low || was.extent != fettle.WholePool))
+	case *fettle.Declined:
+		return s.told[e.Ref.ID].extent != fettle.WholePool || e.Reason.Rule == "refused"
+	default:
+		return true
 	}
 }
 
@@ -124,13 +155,16 @@ func (s *story) begin(ctx context.Context, cl *client.Client) {
 	if err != nil {
 		return
 	}
+	if v, err := cl.Version(ctx); err == nil && v.Journal != "" {
+		s.tell(time.Now(), "%s", s.p.yellow(v.Journal))
+	}
 	for i := range ps {
 		p := &ps[i]
 		at := ""
 		if p.Address != "" {
 			at = " at " + s.p.bold("http://"+p.Address)
 		}
-		s.tell(time.Now(), "pool %s%s: %d instances of %s, mode %s", s.p.bold(string(p.Name)), at, p.Desired,
+		s.tell(time.Now(), "pool %s%s: %d %s of %s, mode %s", s.p.bold(string(p.Name)), at, p.Desired, plural(p.Desired, "instance"),
 			strings.Join(p.Config.Image.Command, " "), p.Mode)
 	}
 	s.wg.Go(func() { s.progress(ctx, cl) })
