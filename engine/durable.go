@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	ft "github.com/fettle-dev/fettle"
 )
@@ -17,7 +18,7 @@ func (l *Loop) record() {
 	b := pending{batch: l.batch, at: l.now}
 	rest := l.todo[:0]
 	for _, a := range l.todo {
-		if a.Verb.Disruptive() {
+		if disrupts(&a) {
 			b.acts = append(b.acts, a)
 		} else {
 			rest = append(rest, a)
@@ -34,6 +35,10 @@ func (l *Loop) record() {
 		l.settle(Written{Batch: b.batch})
 	}
 }
+
+// disrupts tells whether an action must wait until its intent is durable. To bring back what has died already
+// disrupts nobody: it is a start.
+func disrupts(a *ft.Action) bool { return a.Verb.Disruptive() && a.Kind != ft.Replace }
 
 // settle folds the outcome of a batch: its disruptive actions are validated once more and go on, or are skipped.
 func (l *Loop) settle(w Written) {
@@ -64,6 +69,10 @@ func (l *Loop) settle(w Written) {
 			l.skip(a, err.Error())
 			continue
 		}
+		if !a.Deadline.IsZero() {
+			// Time spent waiting for the disk is not taken from the requests in flight.
+			a.Deadline = a.Deadline.Add(l.now.Sub(p.at))
+		}
 		l.ready = append(l.ready, a)
 	}
 }
@@ -88,6 +97,14 @@ func (l *Loop) watchJournal() {
 	}
 	l.bad = bad
 	_ = l.fold(&ft.JournalState{Stamp: l.stamp(), Err: bad})
+}
+
+// patience is when the journal will be said to hang, if it has not answered by then; zero if it need not be asked.
+func (l *Loop) patience() (at time.Time) {
+	if len(l.out) > 0 && l.out[0].at.Add(journalPatience).After(l.now) {
+		at = l.out[0].at.Add(journalPatience)
+	}
+	return at
 }
 
 // oldest is when the oldest batch without an answer was appended, in nanoseconds since 1970; 0 if there is none.

@@ -84,8 +84,8 @@ func (l *Loop) Step(now time.Time, in Inputs) (wake time.Time) {
 	wake = l.decide()
 	l.record()
 	l.act()
-	if len(l.out) > 0 {
-		wake = earlier(wake, l.out[0].at.Add(journalPatience))
+	if patience := l.patience(); !patience.IsZero() {
+		wake = earlier(wake, patience)
 	}
 	l.run.journalSince.Store(l.oldest())
 	return wake

@@ -210,6 +210,25 @@ func TestJournalThatDoesNotAnswerIsSaidAfterFiveSeconds(t *testing.T) {
 	}
 }
 
+func TestWaitingForTheJournalIsNotTakenFromADrain(t *testing.T) {
+	r := newRig(t, pool(2))
+	r.ready()
+	r.step(engine.Inputs{Events: []ft.Event{command("reset-full", "web-1")}})
+	intended := r.state.Pending(nil)
+	for range 60 {
+		if wake := r.step(engine.Inputs{}); !wake.IsZero() && !wake.After(r.now) {
+			t.Fatalf("wants to be asked again at once while the journal hangs: %s at %s", wake, r.now)
+		}
+	}
+	r.step(engine.Inputs{Written: r.written()})
+	if len(intended) != 1 || len(r.done) != 1 || r.done[0].Verb != ft.Drain {
+		t.Fatalf("intended %v, done %v", intended, r.done)
+	}
+	if was, is := intended[0].Deadline.Sub(start), r.done[0].Deadline.Sub(r.now); is < pool(2).Heal.Drain.D()-time.Second {
+		t.Errorf("intended to end by %s, carried out with %s left: in flight is cut off", was, is)
+	}
+}
+
 func TestLostIntentIsSkipped(t *testing.T) {
 	r := newRig(t, pool(2))
 	r.ready()

@@ -131,7 +131,7 @@ func (t *settler) settle(a *ft.Action) {
 	case made != nil:
 		f.Instance, f.Knobs = made, t.knobs(made)
 	case a.Verb == ft.Stop && in == nil:
-	case in == nil && (a.Verb == ft.Start || a.Verb == ft.FullReset):
+	case in == nil && a.Verb == ft.FullReset:
 		f.Err = "the brain ended while it was under way, and nothing runs"
 	default:
 		f.Skipped, f.Err = true, "the brain ended before its outcome was known"

@@ -103,7 +103,7 @@ func TestRecoverSettlesWhatTheBrainLeft(t *testing.T) {
 		{"start came up", nil, ft.Start, both, "configured, start web-1 done, start web-2 done"},
 		{
 			"start did not come up", nil, ft.Start, both[1:],
-			"configured, start web-1 failed, start web-2 done",
+			"configured, start web-1 skipped, start web-2 done",
 		},
 		{"start died at once", nil, ft.Start, []ft.Instance{dead("web-1"), both[1]}, "configured, found web-1, start web-1 skipped, start web-2 done"},
 		{"drain", command("reset-full", "web-1"), ft.Drain, both, "configured, found web-1, found web-2, drain web-1 skipped"},

@@ -108,6 +108,7 @@ type line struct {
 //	expect untouched [ID]                     nothing was done (to it)
 //	expect no OPERATION [ID]                  no such operation was opened
 //	expect done OPERATION [ID]                one was, and ended well
+//	expect no-done OPERATION [ID]             none ended well
 //	expect opened OPERATION [ID]              one was
 //	expect verdict ID|pool CAUSE [DIM...]     at level low or above, with that cause, by one of the dimensions
 //	expect quiet ID|pool                      no verdict at level low or above
@@ -172,6 +173,10 @@ func (s *script) pool(args []string) error {
 	if errs := p.Validate(); len(errs) > 0 {
 		return fmt.Errorf("%v", errs)
 	}
+	if s.b != nil {
+		s.b.checkReplay()
+	}
+	s.since = nil
 	s.b = newBrain(s.t, p, c, s.heard)
 	return nil
 }
@@ -407,8 +412,8 @@ func (s *script) expect(args []string) error {
 			}
 		}
 		return nil
-	case "no":
-		if e := s.operation(of, arg(args, 2), false); e != nil {
+	case "no", "no-done":
+		if e := s.operation(of, arg(args, 2), what == "no-done"); e != nil {
 			return fmt.Errorf("%s", e)
 		}
 		return nil
