@@ -279,10 +279,9 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody listens any more
 	}
-	var cut errCutOff
-	if errors.As(err, &cut) {
+	if _, cut := errors.AsType[errCutOff](err); cut {
 		h.log.Warn("api: answer cut off", "path", r.URL.Path, "err", err)
-		panic(http.ErrAbortHandler) // the way to make the client see it
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to make the client see that an answer is cut off
 	}
 	k := KindOf(err)
 	if k.Exit == Failed.Exit {

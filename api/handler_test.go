@@ -41,7 +41,9 @@ func (b *backend) Pool(_ context.Context, n fettle.PoolName) (api.PoolStatus, er
 func (b *backend) Instance(_ context.Context, _ fettle.PoolName, id fettle.InstanceID) (api.InstanceStatus, error) {
 	return api.InstanceStatus{ID: id, Verdict: api.Verdict{Level: fettle.High, Cause: fettle.InstanceChanged}}, b.err
 }
+
 func (b *backend) Plan(context.Context, fettle.PoolName) (api.Plan, error) { return api.Plan{}, b.err }
+
 func (b *backend) Command(_ context.Context, _ fettle.PoolName, c fettle.Command, wait bool) (api.Outcome, error) {
 	b.asked, b.waited = c, wait
 	return api.Outcome{ID: "x", Done: wait}, b.err

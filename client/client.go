@@ -47,27 +47,27 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Version says who answers.
 func (c *Client) Version(ctx context.Context) (v api.Version, err error) {
-	return v, c.get(ctx, "/v1/version", nil, &v)
+	return v, c.get(ctx, "/v1/version", &v)
 }
 
 // Pools are all pools with their instances, by name.
 func (c *Client) Pools(ctx context.Context) (p []api.PoolStatus, err error) {
-	return p, c.get(ctx, "/v1/pools", nil, &p)
+	return p, c.get(ctx, "/v1/pools", &p)
 }
 
 // Pool is one pool with its instances.
 func (c *Client) Pool(ctx context.Context, name fettle.PoolName) (p api.PoolStatus, err error) {
-	return p, c.get(ctx, "/v1/pools/"+url.PathEscape(string(name)), nil, &p)
+	return p, c.get(ctx, "/v1/pools/"+url.PathEscape(string(name)), &p)
 }
 
 // Instance is one instance.
 func (c *Client) Instance(ctx context.Context, id fettle.InstanceID) (in api.InstanceStatus, err error) {
-	return in, c.get(ctx, "/v1/pools/"+url.PathEscape(string(id.Pool()))+"/instances/"+url.PathEscape(string(id)), nil, &in)
+	return in, c.get(ctx, "/v1/pools/"+url.PathEscape(string(id.Pool()))+"/instances/"+url.PathEscape(string(id)), &in)
 }
 
 // Plan is what mode heal would do now.
 func (c *Client) Plan(ctx context.Context, pool fettle.PoolName) (p api.Plan, err error) {
-	return p, c.get(ctx, "/v1/pools/"+url.PathEscape(string(pool))+"/plan", nil, &p)
+	return p, c.get(ctx, "/v1/pools/"+url.PathEscape(string(pool))+"/plan", &p)
 }
 
 // Command asks a pool for something. It returns when that is accepted or refused; with wait when it is done.
@@ -91,7 +91,7 @@ func (c *Client) Remove(ctx context.Context, pool fettle.PoolName) error {
 
 // Doctor is what the machine gives.
 func (c *Client) Doctor(ctx context.Context) (f []api.Fact, err error) {
-	return f, c.get(ctx, "/v1/doctor", nil, &f)
+	return f, c.get(ctx, "/v1/doctor", &f)
 }
 
 // Shutdown ends the daemon; it returns when the daemon has begun to.
@@ -149,8 +149,8 @@ func (c *Client) Output(ctx context.Context, id fettle.InstanceID, lines int, fo
 	return resp.Body, nil
 }
 
-func (c *Client) get(ctx context.Context, path string, q url.Values, to any) error {
-	return c.send(ctx, http.MethodGet, path, q, nil, to)
+func (c *Client) get(ctx context.Context, path string, to any) error {
+	return c.send(ctx, http.MethodGet, path, nil, nil, to)
 }
 
 func (c *Client) send(ctx context.Context, method, path string, q url.Values, body, to any) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os/user"
 	"strconv"
 	"strings"
@@ -120,7 +121,8 @@ func (c *cli) restartProgress(ctx context.Context, cl *client.Client, pool fettl
 		return
 	}
 	f := api.LogFilter{Pool: pool, After: after, Kinds: []string{"opened", "closed", "finished"}, Follow: true}
-	_ = cl.Log(ctx, f, func(e api.LogEntry) error { //nolint:errcheck // progress only: the command itself tells failures
+	// Progress only: failures are told by the command itself.
+	_ = cl.Log(ctx, f, func(e api.LogEntry) error {
 		ev, err := e.Decode()
 		if err != nil {
 			return err
@@ -229,7 +231,7 @@ func parseSetting(s string) (fettle.Setting, error) {
 	if !ok || knob == "" {
 		return fettle.Setting{}, invalid("adjust: %q is not KNOB=VALUE", s)
 	}
-	if v, err := strconv.ParseFloat(text, 64); err == nil && v == v { //nolint:staticcheck // NaN differs from itself
+	if v, err := strconv.ParseFloat(text, 64); err == nil && !math.IsNaN(v) {
 		return fettle.Setting{Knob: knob, Value: v}, nil
 	}
 	var size fettle.Size

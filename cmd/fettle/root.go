@@ -165,13 +165,14 @@ func exactly(names ...string) cobra.PositionalArgs {
 }
 
 func exitCodesTopic() *cobra.Command {
-	long := "Exit codes:\n\n  0  it worked\n  1  it failed\n"
+	var long strings.Builder
+	long.WriteString("Exit codes:\n\n  0  it worked\n  1  it failed\n")
 	seen := map[int]bool{0: true, 1: true}
 	for _, k := range api.Kinds {
 		if !seen[k.Exit] {
 			seen[k.Exit] = true
-			long += fmt.Sprintf("  %d  %s\n", k.Exit, k.Text)
+			fmt.Fprintf(&long, "  %d  %s\n", k.Exit, k.Text)
 		}
 	}
-	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: long}
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimSpace(long.String())}
 }

@@ -215,11 +215,23 @@ func (c *cli) detach(ctx context.Context, dir string, f *servingFlags) (*client.
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-ended:
-			return nil, fmt.Errorf("the daemon ended at once; its log is %s:\n%s", logPath, lastLines(logPath, 5))
+		case err := <-ended:
+			return nil, detachError(err, logPath)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// detachError is why a daemon ended at once: what it said last.
+func detachError(err error, logPath string) error {
+	text := fmt.Sprintf("the daemon ended at once; the end of its log, %s:\n%s", logPath, lastLines(logPath, 5))
+	exit, is := errors.AsType[*exec.ExitError](err)
+	for _, k := range api.Kinds {
+		if is && k.Exit == exit.ExitCode() && k.Exit != api.Failed.Exit {
+			return &api.Error{Kind: k.Name, Message: text}
+		}
+	}
+	return errors.New(text)
 }
 
 func lastLines(path string, n int) string {

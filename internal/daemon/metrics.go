@@ -163,7 +163,7 @@ func (g gatherer) total(d *prometheus.Desc, v uint64, labels ...string) {
 
 func (g gatherer) pools(s *api.PoolStatus) {
 	phases := map[fettle.Phase]int{}
-	for p := fettle.Cold; p < fettle.Gone; p++ {
+	for p := range fettle.Gone {
 		phases[p] = 0
 	}
 	for i := range s.Instances {

@@ -103,7 +103,7 @@ func lock(stateDir string) (*os.File, error) {
 	}
 	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l); err != nil {
-		b, _ := io.ReadAll(io.LimitReader(f, 32)) //nolint:errcheck // what can be read of it is told
+		b, _ := io.ReadAll(io.LimitReader(f, 32)) // what can be read of it is told
 		f.Close()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return nil, fmt.Errorf("a daemon, pid %s, runs already on the state directory %s: %w", strings.TrimSpace(string(b)), stateDir, fettle.ErrConflict)

@@ -78,6 +78,7 @@ func (d *daemon) remove(ctx context.Context, p *pool) error {
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		d.log.Warn("stop", "err", err)
 	}
+	d.metrics.forget(p.name)
 	err = d.killAll(&spec)
 	if spec.Serve == fettle.HTTP {
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopMargin)
