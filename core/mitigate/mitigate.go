@@ -39,6 +39,7 @@ func (t Tried) Has(o ft.Operation) bool { return t>>o&1 != 0 }
 type Case struct {
 	Verdict  ft.Verdict
 	Forecast *ft.Foreseen  // of an unbounded column, nil for none
+	Leak     bool          // its memory grows
 	Subject  string        // what drifts, in words: "memory_anon 210 MiB, usually 96 MiB"
 	Now      time.Time     // for the forecast
 	Age      time.Duration // of this generation
@@ -157,7 +158,7 @@ func unknown(p *ft.Pool, c *Case) Answer {
 // heal is the last rung: the soft, full or evict choice by age and room.
 func heal(p *ft.Pool, c *Case) Answer {
 	kind := "drift"
-	if c.Forecast != nil {
+	if c.Leak || c.Forecast != nil {
 		kind = "leak"
 	}
 	room := c.Room > p.Heal.CapacityAbove

@@ -268,6 +268,12 @@ func (s *State) judged(e *ft.Judged) {
 		}
 	}
 	switch {
+	case v.Score < was.Score:
+		m.Fell = at
+	case v.Score > was.Score:
+		m.Fell = 0
+	}
+	switch {
 	case v.Level != ft.Steady:
 		m.Calm = 0
 	case m.Calm == 0:
@@ -328,7 +334,7 @@ func (m *member) newLife() {
 // unjudged forgets the verdict.
 func (m *member) unjudged() {
 	m.Verdict, m.Text, m.Evidence, m.Forecast = ft.Verdict{}, "", nil, nil
-	m.AtLeast, m.Same, m.Changed, m.Calm = [4]ft.Instant{}, 0, 0, 0
+	m.AtLeast, m.Same, m.Changed, m.Fell, m.Calm = [4]ft.Instant{}, 0, 0, 0, 0
 	m.Quiet, m.Rule, m.LookAt = "", "", 0
 }
 

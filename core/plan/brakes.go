@@ -143,7 +143,7 @@ func (s *State) roomBeside(running, lost int) int {
 	if n <= 0 {
 		return 0
 	}
-	return max(0, min(n, s.memoryHolds(running-s.sum.Running)))
+	return max(0, min(n, s.memoryHolds(running)))
 }
 
 // last tells whether taking the member out would leave none in service.

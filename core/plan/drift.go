@@ -13,6 +13,8 @@ import (
 const (
 	// lightWatch is how many times the persistence a light step is watched when the verdict is critical.
 	lightWatch = 3
+	// fallWatch is how many watch times a step is watched at most while the score falls.
+	fallWatch = 4
 	// softHolds is how many watch times a soft reset must hold: drift that is back sooner was not cured by it.
 	softHolds = 10
 	// vainFor is how many watch times a knob that did not help is left alone, and a ladder climbed in vain.
@@ -67,7 +69,7 @@ func (s *State) want(t *tally, m *member) desire {
 	p := &s.d.Pool
 	offer := specialize.Offered(p, m.In.Work)
 	c := mitigate.Case{
-		Verdict: m.Verdict, Forecast: m.Forecast, Subject: m.subject(), Now: t.now,
+		Verdict: m.Verdict, Forecast: m.Forecast, Leak: m.leaks(), Subject: m.subject(), Now: t.now,
 		Age: t.now.Sub(m.In.Born), Lasted: m.lasted(m.Verdict.Level, t.now), Stable: t.now.Sub(m.Changed.Time()),
 		Peers: s.peersOf(t, m), Room: s.room(t), Reload: offer.Reload, Soft: offer.SoftReset,
 		Harmed: s.harmed(m), Tried: s.tried(m, t.now),
@@ -172,19 +174,24 @@ func (s *State) rebaseline(t *tally, m *member, d desire) {
 }
 
 // watchEnd is until when the last step is watched before the next one: less long where a limit is near, or where a
-// light step did not keep the verdict from becoming critical.
+// light step did not keep the verdict from becoming critical; longer while the score keeps falling, since it is smoothed
+// and falls slowly after a cure.
 func (s *State) watchEnd(m *member) time.Time {
 	if m.Story == nil || m.Story.Ended.IsZero() {
 		return time.Time{}
 	}
-	d, persist := s.d.Pool.Heal.Watch.D(), s.d.Pool.Detect.Persist.D()
-	if m.Story.Light && m.Verdict.Level == ft.Critical {
+	watch, persist := s.d.Pool.Heal.Watch.D(), s.d.Pool.Detect.Persist.D()
+	d, ended := watch, m.Story.Ended
+	if m.Story.Light && m.Verdict.Level == ft.Critical && m.Story.Meant.IsZero() {
 		d = min(d, lightWatch*persist)
 	}
 	if f := m.Forecast; f != nil && !f.At.IsZero() {
-		d = min(d, max(persist, f.At.Sub(m.Story.Ended)/mitigate.Near))
+		return ended.Add(min(d, max(persist, f.At.Sub(ended)/mitigate.Near)))
 	}
-	return m.Story.Ended.Add(d)
+	if fell := m.Fell.Time(); fell.After(ended) && m.Verdict.Score < m.Story.Peak*3/4 {
+		d = max(d, min(fell.Sub(ended)+watch/2, fallWatch*watch))
+	}
+	return ended.Add(d)
 }
 
 // harmed says how the objective is violated by the member's latest figures; empty if it is not.

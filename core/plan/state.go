@@ -107,6 +107,7 @@ type member struct {
 	AtLeast  [4]ft.Instant `json:"atLeast,omitzero"`   // since when the level is Low, Medium, High, Critical or higher
 	Same     ft.Instant    `json:"sameCause,omitzero"` // since when the cause is the present one
 	Changed  ft.Instant    `json:"changed,omitzero"`   // last change of the verdict
+	Fell     ft.Instant    `json:"fell,omitzero"`      // when the score last fell
 	Calm     ft.Instant    `json:"calm,omitzero"`      // since when it has not drifted, 0 while it does
 	Story    *story        `json:"story,omitempty"`    // of the drift or fault that is being dealt with
 	Quiet    string        `json:"quiet,omitempty"`    // why nothing is done

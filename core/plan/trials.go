@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/mitigate"
@@ -22,10 +23,9 @@ func (s *State) look(t *tally, m *member) bool {
 		})
 		return true
 	}
-	urgent := mitigate.Case{Verdict: m.Verdict, Forecast: m.Forecast, Now: t.now}
 	over := trial.End().Add(s.d.Pool.Heal.Watch.D())
 	switch {
-	case m.Verdict.Level >= ft.High && mitigate.Urgent(&s.d.Pool, &urgent) && m.Verdict.Extent != ft.WholePool:
+	case s.pressing(m, t.now):
 		return end(tune.Outcome{P: 1, Text: fmt.Sprintf("reverted %s: the drift became %s meanwhile", trial.Setting.Knob, m.Verdict.Level)})
 	case !t.now.Before(over):
 		return end(tune.Outcome{P: 1, Text: "reverted " + trial.Setting.Knob + ": no figures came to judge it by"})
@@ -37,6 +37,14 @@ func (s *State) look(t *tally, m *member) bool {
 		return end(o)
 	}
 	return false
+}
+
+// pressing tells whether mitigation should not wait for a trial. A changed workload is never that urgent.
+func (s *State) pressing(m *member, now time.Time) bool {
+	v := &m.Verdict
+	adapts := v.Cause == ft.WorkloadChanged && s.d.Pool.Heal.WorkloadDrift == ft.Adapt
+	c := mitigate.Case{Verdict: *v, Forecast: m.Forecast, Now: now}
+	return !adapts && v.Extent != ft.WholePool && mitigate.Urgent(&s.d.Pool, &c)
 }
 
 // untouched are the histories of members that do the same work and were not acted on, nearest serials after it first.
@@ -76,6 +84,9 @@ func (s *State) choose(t *tally, m *member) (tune.Choice, bool) {
 	}
 	return tune.Choose(&w)
 }
+
+// leaks tells whether memory that grows leads the evidence.
+func (m *member) leaks() bool { return tune.Leads(m.Evidence, ft.DimRSS, ft.DimAnon) }
 
 // growing tells whether memory is forecast to reach its limit.
 func (s *State) growing(m *member) bool {
@@ -175,9 +186,9 @@ func (s *State) draws(m *member, k *ft.Knob) float64 {
 	return v
 }
 
-// memoryHolds is how many more instances the memory budget holds beside some more that are decided already, each as
-// large as the largest is.
-func (s *State) memoryHolds(more int) int {
+// memoryHolds is how many more instances the memory budget holds beside those that run or are being made, each as large
+// as the largest is.
+func (s *State) memoryHolds(running int) int {
 	limit := float64(s.d.Pool.Budget.Memory)
 	if limit <= 0 {
 		return s.d.Pool.Size.Max
@@ -187,6 +198,7 @@ func (s *State) memoryHolds(more int) int {
 		if !m.Alive {
 			continue
 		}
+		running--
 		own := m.Memory
 		for i := range m.Knobs {
 			if k := &m.Knobs[i]; k.Draws == ft.Memory {
@@ -199,7 +211,7 @@ func (s *State) memoryHolds(more int) int {
 	if largest <= 0 {
 		return s.d.Pool.Size.Max
 	}
-	coming := float64(max(0, more)) * largest
+	coming := float64(max(0, running)) * largest
 	return int(max(0, (limit-used-coming)/largest))
 }
 
