@@ -28,6 +28,9 @@ const (
 	raiseShare = 2.0 // the self thresholds rise by so much times the share that drifts alike
 )
 
+// stir is the score that counts for the peers: routes are counted apart.
+func (t *track) stir() float64 { return max(t.score[partLoad], t.score[partSelf]) }
+
 // raw is the greatest of a track's scores against its own past, whatever the pool does.
 func (t *track) raw() float64 {
 	return max(t.score[partLoad], t.score[partRoutes], t.score[partSelf])
@@ -49,13 +52,13 @@ func (j *Judge) cohere() {
 		if t.score[partRoutes] >= stirred {
 			rerouted++
 		}
-		if t.raw() >= stirred {
+		if t.stir() >= stirred {
 			addUnit(sum, s.w[r*d:(r+1)*d])
 		}
 	}
 	along := 0
 	for r := range s.index {
-		if s.judged(r) && s.peer[r] && j.tracks[s.index[r]].raw() >= stirred && cosine(s.w[r*d:(r+1)*d], sum) >= alike {
+		if s.judged(r) && s.peer[r] && j.tracks[s.index[r]].stir() >= stirred && cosine(s.w[r*d:(r+1)*d], sum) >= alike {
 			along++
 		}
 	}
@@ -72,19 +75,29 @@ func (j *Judge) cohere() {
 func (j *Judge) share(r, members, along, rerouted int) {
 	s, d := &j.scratch, len(j.cols)
 	t := &j.tracks[s.index[r]]
-	t.shared, t.coherent = 0, false
-	if !s.peer[r] || members < 2 || t.raw() < stirred {
+	t.shared, t.coherent, t.rerouted, t.common = 0, false, 0, false
+	if !s.peer[r] || members < 2 {
 		return
 	}
-	n := 0
-	if cosine(s.w[r*d:(r+1)*d], s.sum) >= alike {
-		n = along
+	if t.stir() >= stirred && cosine(s.w[r*d:(r+1)*d], s.sum) >= alike {
+		t.shared, t.coherent = float64(along)/float64(members), common(along, members)
 	}
 	if t.score[partRoutes] >= stirred {
-		n = max(n, rerouted)
+		t.rerouted, t.common = float64(rerouted)/float64(members), common(rerouted, members)
 	}
-	t.shared = float64(n) / float64(members)
-	t.coherent = common(n, members)
+}
+
+// raise is what the threshold of a part is multiplied by for what the pool shares. The peers channel is never raised,
+// and a slope is beyond that of the peers anyway.
+func (t *track) raise(k part) float64 {
+	switch {
+	case (k == partLoad || k == partSelf) && t.coherent:
+		return 1 + raiseShare*t.shared
+	case k == partRoutes && t.common:
+		return 1 + raiseShare*t.rerouted
+	default:
+		return 1
+	}
 }
 
 // common tells whether n of so many members are enough to speak of a common cause: at least three and at least half,

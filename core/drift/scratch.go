@@ -68,10 +68,10 @@ func (j *Judge) prepare(f *ft.Frame) {
 			t.idle++
 			continue
 		}
-		if t.idle >= gapRows {
-			p.Quiet()
+		if t.idle >= gapRows || t.held && !row.Held {
+			p.Quiet() // what was before the gap or the action says nothing of what is now: a cure must show at once
 		}
-		t.idle = 0
+		t.idle, t.held = 0, row.Held
 		j.transform(f, r, &p)
 		s.serves[r] = g.Factored
 		s.peer[r] = g.Factored && !row.Held && p.Rows >= p.Need

@@ -54,17 +54,10 @@ func worthTelling(v, told *ft.Verdict, ago int) bool {
 func (j *Judge) decide(f *ft.Frame, r int) {
 	i := j.scratch.index[r]
 	p, t := j.bank.At(i), &j.tracks[i]
-	raise := 1.0
-	if t.coherent {
-		raise += raiseShare * t.shared
-	}
 	var s [parts]float64
 	level, lead := ft.Steady, partLoad
 	for k := range s {
-		s[k] = t.score[k]
-		if part(k) != partPeers && part(k) != partSlope {
-			s[k] /= raise
-		}
+		s[k] = t.score[k] / t.raise(part(k))
 		if s[k] > s[lead] {
 			lead = part(k)
 		}
@@ -77,7 +70,7 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	*v = ft.Verdict{
 		Slot: v.Slot, Life: v.Life, Level: level, Score: float32(s[lead]), SelfLoad: float32(s[partLoad]),
 		SelfResp: float32(max(s[partSelf], s[partSlope])), PeersLoad: float32(t.apart), PeersResp: float32(s[partPeers]),
-		Categories: float32(s[partRoutes]), Shared: float32(t.shared), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
+		Categories: float32(s[partRoutes]), Shared: float32(max(t.shared, t.rerouted)), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
 	}
 	if lead == partPeers {
 		v.Channel = ft.Peers
@@ -108,15 +101,17 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 // the self thresholds were raised for what the pool shares.
 func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 	members := j.pool.members
-	explained := t.score[partRoutes] >= explains || t.score[partLoad] >= 1 || t.outside
+	routes := t.score[partRoutes] >= explains // explain more than what the load does
+	coherent := t.coherent && !routes || t.common && routes
+	explained := routes || t.score[partLoad] >= 1 || t.outside
 	sick := s[partPeers] >= 1 || s[partSlope] >= 1
 	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
 		sick = sick || s[partPeers] >= release || s[partSlope] >= release
 	}
 	switch {
-	case members > 1 && sick && t.apart < explains && (!explained || t.coherent):
+	case members > 1 && sick && t.apart < explains && (!explained || coherent):
 		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
-	case t.coherent:
+	case coherent:
 		if explained || j.pool.cause == ft.WorkloadChanged {
 			return ft.WorkloadChanged, ft.WholePool
 		}

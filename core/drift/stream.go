@@ -24,6 +24,7 @@ var (
 const (
 	spanPriorRows = 6       // independent rows that spanPrior is worth
 	squareAt      = 16      // squares of smoothed innovations count at most so much for their healthy mean
+	usualAt       = 0.75    // a median innovation below is nothing to ask peers about
 	staleRows     = 10      // a column missing for longer is taken to be as expected
 	fastRows      = 120     // the span of the recent load
 	stepWeight    = 1.0 / 8 // of the newest row in the present load
@@ -54,8 +55,8 @@ func (j *Judge) stream(f *ft.Frame, r int) {
 		if b != b {
 			b = 0
 		}
-		push(p.Hist, p.Self, c, d, v)
-		push(p.PeersHist, p.Peers, c, d, b)
+		m := push(p.Hist, p.Self, c, d, v)
+		note(p.PeersHist, p.Peers, c, d, b, math.Abs(m) > usualAt)
 		w[c] = p.Self[d+c] * g.Inv[d+c]
 	}
 	t.self = j.distance(p.Self, g.Inv, &p.Norm)
@@ -71,14 +72,23 @@ func (j *Judge) stream(f *ft.Frame, r int) {
 
 // push gives column c its next innovation, smooths the median of the recent ones and returns it.
 func push(hist, smooth []float64, c, d int, v float64) float64 {
+	note(hist, smooth, c, d, v, true)
+	return smooth[c]
+}
+
+// note is push where the median is only looked at if some says so, else it is 0: what peers see is never more than
+// what self sees, so nothing is to be found while self sees nothing.
+func note(hist, smooth []float64, c, d int, v float64, some bool) {
 	h := (*[profile.Recent]float64)(hist[c*profile.Recent:])
 	h[6], h[5], h[4], h[3], h[2], h[1], h[0] = h[5], h[4], h[3], h[2], h[1], h[0], v
-	m := stat.Median7(h)
+	m := 0.0
+	if some {
+		m = stat.Median7(h)
+	}
 	smooth[c] = m
 	for k := 1; k < profile.Spans; k++ {
 		smooth[k*d+c] += spanWeight[k] * (m - smooth[k*d+c])
 	}
-	return m
 }
 
 // form gives the quadratic form of one span's responses in healthy scales.

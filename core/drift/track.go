@@ -9,6 +9,7 @@ type track struct {
 	slot  int32 // -1: no slot holds it
 	seen  uint64
 	idle  int     // rows without service
+	held  bool    // the last row was under an action
 	age   float64 // rows
 	stale [ft.MaxDimensions]uint8
 
@@ -21,7 +22,8 @@ type track struct {
 	apart                             float64 // load or routes relative to the peers'
 	outside                           bool    // the load is outside of its learnt range: responses are not trusted
 	shared                            float64 // share of the pool that drifts alike
-	coherent                          bool    // enough of the pool does
+	rerouted                          float64 // share of the pool whose routes changed, as its own did
+	coherent, common                  bool    // enough of the pool does
 
 	above  [parts]uint32 // levels of the calibration grid that are on
 	frozen bool

@@ -68,10 +68,7 @@ func (j *Judge) calibrate(t *track, held bool) {
 			t.above[k] = 0
 			continue
 		}
-		if part(k) != partPeers && part(k) != partSlope && t.coherent {
-			dev[k] /= 1 + raiseShare*t.shared
-		}
-		t.above[k] = j.bank.Tails[k].Fold(t.above[k], dev[k], clipAlarm*j.ladders[k].low, days)
+		t.above[k] = j.bank.Tails[k].Fold(t.above[k], dev[k]/t.raise(part(k)), clipAlarm*j.ladders[k].low, days)
 	}
 }
 
