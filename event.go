@@ -313,6 +313,7 @@ func (e *Judged) String() string { return e.Text }
 func (e *Health) String() string {
 	return fmt.Sprintf("%.1f requests/s, p50 %.1f ms, p99 %.1f ms, errors %.2f %%", e.Pool.Rate, 1e3*e.Pool.P50, 1e3*e.Pool.P99, 100*e.Pool.Errors)
 }
+
 func (e *Commanded) String() string {
 	c := &e.Command
 	s := c.Kind
@@ -330,6 +331,7 @@ func (e *Commanded) String() string {
 	}
 	return s + ", asked by " + c.By
 }
+
 func (e *JournalState) String() string {
 	if e.Err == "" {
 		return "the journal works again"

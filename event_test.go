@@ -104,8 +104,13 @@ func TestEveryKindComesBackFromItsJSON(t *testing.T) {
 
 func TestUnmarshalEventRefuses(t *testing.T) {
 	for _, c := range []struct{ kind, json string }{
-		{"from the future", `{}`}, {"", `{}`}, {"exited", `{`}, {"exited", `[]`}, {"judged", `{"verdict":{"level":"awful"}}`},
-		{"finished", `{"took":"long"}`}, {"began", `{"at":"yesterday"}`},
+		{"from the future", `{}`},
+		{"", `{}`},
+		{"exited", `{`},
+		{"exited", `[]`},
+		{"judged", `{"verdict":{"level":"awful"}}`},
+		{"finished", `{"took":"long"}`},
+		{"began", `{"at":"yesterday"}`},
 	} {
 		if e, err := UnmarshalEvent(c.kind, []byte(c.json)); err == nil {
 			t.Errorf("%s %s was taken for %v", c.kind, c.json, e)

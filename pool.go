@@ -427,9 +427,16 @@ func (p *Pool) Validate() []FieldError {
 		path string
 		d    Duration
 	}{
-		{"route.queueFor", p.Route.QueueFor}, {"route.timeout", p.Route.Timeout}, {"route.slowStart", p.Route.SlowStart},
-		{"limits.silence", p.Limits.Silence}, {"objective.latency", p.Objective.Latency}, {"detect.persist", p.Detect.Persist},
-		{"heal.young", p.Heal.Young}, {"heal.watch", p.Heal.Watch}, {"heal.drain", p.Heal.Drain}, {"heal.grace", p.Heal.Grace},
+		{"route.queueFor", p.Route.QueueFor},
+		{"route.timeout", p.Route.Timeout},
+		{"route.slowStart", p.Route.SlowStart},
+		{"limits.silence", p.Limits.Silence},
+		{"objective.latency", p.Objective.Latency},
+		{"detect.persist", p.Detect.Persist},
+		{"heal.young", p.Heal.Young},
+		{"heal.watch", p.Heal.Watch},
+		{"heal.drain", p.Heal.Drain},
+		{"heal.grace", p.Heal.Grace},
 		{"heal.holdOff", p.Heal.HoldOff},
 	} {
 		bad(d.d < 0, d.path, "%s is negative", d.d)

@@ -15,8 +15,15 @@ func TestDurationText(t *testing.T) {
 		d    time.Duration
 		text string
 	}{
-		{0, "0s"}, {1500 * time.Millisecond, "1.5s"}, {2 * time.Minute, "2m"}, {time.Hour, "1h"}, {24 * time.Hour, "24h"},
-		{time.Hour + time.Second, "1h0m1s"}, {90 * time.Minute, "1h30m"}, {10 * time.Minute, "10m"}, {-2 * time.Minute, "-2m"},
+		{0, "0s"},
+		{1500 * time.Millisecond, "1.5s"},
+		{2 * time.Minute, "2m"},
+		{time.Hour, "1h"},
+		{24 * time.Hour, "24h"},
+		{time.Hour + time.Second, "1h0m1s"},
+		{90 * time.Minute, "1h30m"},
+		{10 * time.Minute, "10m"},
+		{-2 * time.Minute, "-2m"},
 	} {
 		if got := Duration(c.d).String(); got != c.text {
 			t.Errorf("%d ns is %q, want %q", c.d, got, c.text)
@@ -45,8 +52,15 @@ func TestSizeText(t *testing.T) {
 		n    Size
 		out  string
 	}{
-		{"512MiB", 512 << 20, "512MiB"}, {"1.5GiB", 3 << 29, "1536MiB"}, {"2GB", 2e9, "1953125KiB"}, {"1024", 1024, "1KiB"}, {"0", 0, "0"},
-		{" 7 KiB ", 7 << 10, "7KiB"}, {"3B", 3, "3"}, {"1kB", 1000, "1000"}, {"4TiB", 4 << 40, "4TiB"},
+		{"512MiB", 512 << 20, "512MiB"},
+		{"1.5GiB", 3 << 29, "1536MiB"},
+		{"2GB", 2e9, "1953125KiB"},
+		{"1024", 1024, "1KiB"},
+		{"0", 0, "0"},
+		{" 7 KiB ", 7 << 10, "7KiB"},
+		{"3B", 3, "3"},
+		{"1kB", 1000, "1000"},
+		{"4TiB", 4 << 40, "4TiB"},
 	} {
 		var s Size
 		if err := s.UnmarshalText([]byte(c.text)); err != nil || s != c.n || s.String() != c.out {
