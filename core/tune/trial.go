@@ -11,8 +11,11 @@ import (
 
 // Limits of a trial's judgement.
 const (
-	// Significant is the rank among placebos at or below which a gain is believed.
-	Significant = 0.05
+	// Significant is the rank among placebos at or below which a gain is believed at the last look; at the earlier ones
+	// it is [Early], since each look is another chance to be fooled.
+	Significant = 0.045
+	// Early is the same for the first two looks.
+	Early = 0.01
 	// Gain is the least relative gain of the objective that is worth keeping a setting for.
 	Gain = 0.02
 	// Harm is the relative loss against the peers at which a trial is reverted at once.
@@ -88,6 +91,10 @@ func Look(t *Trial, o *ft.Objective, member []Sample, peers [][]Sample) Outcome 
 	}
 	p, n := t.rank(o, effect, member, peers)
 	out := Outcome{Effect: effect, P: p}
+	believe := Early
+	if final {
+		believe = Significant
+	}
 	name := fmt.Sprintf("%s %g -> %g", t.Setting.Knob, t.Was.Value, t.Setting.Value)
 	switch {
 	case t.GiveBack && final:
@@ -96,7 +103,7 @@ func Look(t *Trial, o *ft.Objective, member []Sample, peers [][]Sample) Outcome 
 		if !out.Kept {
 			out.Text = fmt.Sprintf("still needed, %s: without it the objective changed by %+.0f %% against its peers", name, 100*effect)
 		}
-	case !t.GiveBack && effect <= -Gain && p <= Significant && n >= placebos:
+	case !t.GiveBack && effect <= -Gain && p <= believe && n >= placebos:
 		out.Ended, out.Kept = true, true
 		out.Text = fmt.Sprintf("kept %s: the objective changed by %+.0f %% against its peers (p = %.2f among %d placebos)", name, 100*effect, p, n)
 	case final:
