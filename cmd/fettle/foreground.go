@@ -80,15 +80,23 @@ func (c *cli) foreground(ctx context.Context, dir string, pools []fettle.Pool, f
 
 // serve runs a daemon until it is asked to end: by its API, or by a signal. A second signal forces.
 func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping func()) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	force := make(chan struct{})
+	cause := errStopped
+	if keep {
+		cause, stopping = daemon.ErrKeep, func() {}
+	}
+	ctx, force, end := untilSignal(ctx, cause, stopping)
+	defer end()
 	o.Force = force
+	return daemon.Run(ctx, o)
+}
+
+// untilSignal gives a context that ends with the cause at the first signal to end, after stopping was called, and a
+// channel that is closed at the second. end gives the signals back.
+func untilSignal(ctx context.Context, cause error, stopping func()) (_ context.Context, force <-chan struct{}, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	sig := make(chan os.Signal, 4)
 	signal.Notify(sig, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(sig)
-	done := make(chan struct{})
-	defer close(done)
+	second, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		for n := 0; ; n++ {
 			select {
@@ -96,16 +104,18 @@ func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping f
 				return
 			case <-sig:
 			}
-			switch {
-			case n == 0 && keep:
-				cancel(daemon.ErrKeep)
-			case n == 0:
+			switch n {
+			case 0:
 				stopping()
-				cancel(errStopped)
-			case n == 1:
-				close(force)
+				cancel(cause)
+			case 1:
+				close(second)
 			}
 		}
 	}()
-	return daemon.Run(ctx, o)
+	return ctx, second, func() {
+		signal.Stop(sig)
+		close(done)
+		cancel(nil)
+	}
 }

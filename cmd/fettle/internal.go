@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,11 +29,12 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 				return fmt.Errorf("demo: %w", err)
 			}
 			o.Exe, o.Out, o.Err, o.JSON = exe, c.out, c.err, c.format == "json"
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
+			ctx, force, end := untilSignal(cmd.Context(), errStopped, func() {})
+			defer end()
+			o.Force = force
 			r, err := demo.Run(ctx, o)
 			if err != nil {
-				return fmt.Errorf("demo: %w", err)
+				return err
 			}
 			if !r.OK() {
 				c.code = 1
