@@ -141,7 +141,7 @@ func (s *story) tell(e fettle.Event) {
 	case *fettle.Opened:
 		s.say(cyan, "action", "%s", e)
 	case *fettle.Intended:
-		if e.Action.Operation == 0 || e.Action.Verb == fettle.Tune {
+		if e.Action.Operation == 0 {
 			s.say(cyan, "action", "%s", e)
 		}
 	case *fettle.Finished:
