@@ -237,7 +237,9 @@ func (w *world) row(i int, offered, given float64) {
 	var n, work, wait, in, out, alloc float64
 	for k, r := range usualRoutes {
 		c := w.poisson(given * mix[k])
-		w.frame.Counts[i*w.schema.Categories()*b2i(w.serve)+k*b2i(w.serve)] = uint32(c)
+		if cats := w.schema.Categories(); cats > 0 {
+			w.frame.Counts[i*cats+k] = uint32(c)
+		}
 		n += c
 		work += c * r.cost * w.noise(0.3/math.Sqrt(1+c)) * (1 + cold + 1.5*warm)
 		wait += c * r.base * (1 + cold)
@@ -326,13 +328,6 @@ func (w *world) memory(m *member, alloc, leak, age float64) {
 }
 
 func b2f(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func b2i(b bool) int {
 	if b {
 		return 1
 	}
