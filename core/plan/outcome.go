@@ -94,10 +94,13 @@ func (s *State) failed(o *operation, m *member, v ft.Verb, e *ft.Finished) {
 // creates tells whether a verb makes a process.
 func creates(v ft.Verb) bool { return v == ft.Start || v == ft.FullReset }
 
-// failed counts a failed start, pool-wide.
+// failed counts a failed start, pool-wide. Those that were under way when an earlier one failed count as one with it.
 func (c *creation) failed(at time.Time, m *member) {
-	c.Fails++
 	c.Why = m.Error
+	if at.Before(c.Until) {
+		return
+	}
+	c.Fails++
 	c.Until = at.Add(backoff(c.Fails, m.serial()))
 }
 
