@@ -55,8 +55,13 @@ func app(shape string, args []string) int {
 		fmt.Fprintln(os.Stderr, "reading configuration")
 		fmt.Fprintln(os.Stderr, "fatal: no such database: orders")
 		return 3
+	case "orphan": // serves once its parent has ended
+		for strconv.Itoa(os.Getppid()) == args[0] {
+			time.Sleep(time.Millisecond)
+		}
+		return serveOn("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 	case "daemonize":
-		child := exec.Command(os.Args[0], "app", "serve")
+		child := exec.Command(os.Args[0], "app", "orphan", strconv.Itoa(os.Getpid()))
 		if err := child.Start(); err != nil {
 			return 1
 		}
@@ -64,7 +69,7 @@ func app(shape string, args []string) int {
 	case "family":
 		return family()
 	case "hog":
-		return hog(args)
+		return hog()
 	case "chatter":
 		return chatter(args)
 	case "rendezvous":
@@ -148,17 +153,12 @@ func family() int {
 	return serveOn("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 }
 
-// hog serves, and takes memory when asked.
-func hog([]string) int {
-	var held [][]byte
-	http.HandleFunc("POST /take", func(_ http.ResponseWriter, r *http.Request) {
+// hog serves, and takes memory when asked, from the system itself: a race detector doubles what Go allocates.
+func hog() int {
+	http.HandleFunc("POST /take", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Query().Get("mib"))
-		for range n {
-			b := make([]byte, 1<<20)
-			for i := 0; i < len(b); i += 4096 {
-				b[i] = 1
-			}
-			held = append(held, b)
+		if _, err := syscall.Mmap(-1, 0, n<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE); err != nil {
+			http.Error(w, err.Error(), 500)
 		}
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))

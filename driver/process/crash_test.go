@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -38,7 +39,6 @@ func owner(args []string) int {
 		return 0
 	}
 	p := w.pool("serve")
-	fmt.Println("go")
 	var wg sync.WaitGroup
 	for serial := range uint32(2) {
 		wg.Go(func() { churn(w, &p, serial+1) })
@@ -53,16 +53,19 @@ type failNow struct{ testing.TB }
 func (failNow) Helper()           {}
 func (failNow) Fatal(args ...any) { fmt.Fprintln(os.Stderr, args...); os.Exit(1) }
 
-// churn starts, resets and stops one instance for ever.
+// churn starts, resets and stops one instance for ever, and says so with a byte before each.
 func churn(w *world, p *ft.Pool, serial uint32) {
 	for {
+		fmt.Print("a")
 		in, err := w.d.Start(context.Background(), p, ref(serial, 1), ft.Work{})
 		for range 2 {
 			if err == nil {
+				fmt.Print("r")
 				in, err = w.d.FullReset(context.Background(), p, in.Ref)
 			}
 		}
 		if err == nil {
+			fmt.Print("s")
 			err = w.d.Stop(context.Background(), in.Ref, 50*time.Millisecond)
 		}
 		if err != nil {
@@ -103,10 +106,11 @@ func TestKilledOwner(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := out.Read(make([]byte, 3)); err != nil {
-			t.Fatalf("the owner did not begin: %v\n%s", err, said)
+		// Some verbs into its work, and a random moment of the one under way.
+		if _, err := io.ReadFull(out, make([]byte, 1+rand.IntN(8))); err != nil {
+			t.Fatalf("the owner did not go on: %v\n%s", err, said)
 		}
-		time.Sleep(time.Duration(rand.Int64N(int64(400 * time.Millisecond))))
+		time.Sleep(time.Duration(rand.Int64N(int64(150 * time.Millisecond))))
 		if err := c.Process.Kill(); err != nil {
 			t.Fatalf("the owner ended by itself: %v\n%s", err, said)
 		}

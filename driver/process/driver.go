@@ -84,9 +84,8 @@ func New(o Options) (*Driver, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	if d.exe == "" {
-		if d.exe, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("open process driver: %w", err)
-		}
+		// Not by its path: the file there may have been replaced or removed since this process began.
+		d.exe = "/proc/self/exe"
 	}
 	if d.cwd, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("open process driver: %w", err)
