@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -185,7 +186,10 @@ func (d *demo) seeThrough(ctx context.Context, t *trial, proc *app.Process) erro
 	case gone:
 		d.story.say(green, "GONE", "%s: no longer there, %.1f s after it was planted", kinds[t.kind].title, (t.acute - t.planted).Seconds())
 	default:
-		d.story.say(red, "REMAINS", "%s: still there after %.0f s", kinds[t.kind].title, (t.acute - t.planted).Seconds())
+		d.story.say(red, "REMAINS", "%s: still there after %.0f s; the demo takes it out, so that the next is judged for itself", kinds[t.kind].title, (t.acute - t.planted).Seconds())
+		if _, err := proc.Do(ctx, app.Command{Do: app.Mend}); err != nil && !errors.Is(err, app.ErrGone) {
+			return err
+		}
 	}
 	ok, err := d.calm(ctx, "recovering")
 	if err != nil {

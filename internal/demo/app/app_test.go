@@ -236,7 +236,10 @@ func TestLeakTakesResidentMemoryAndOutlivesTheSoftReset(t *testing.T) {
 	if after := r.plant(Command{Do: Ask}); after.Leaked < s.Leaked {
 		t.Errorf("the soft reset gave %d bytes back", s.Leaked-after.Leaked)
 	}
-	r.plant(Command{Do: Leak}) // at rate 0, so that the test needs no more
+	if s = r.plant(Command{Do: Mend}); s.Leaked != 0 {
+		t.Errorf("%d bytes are still leaked after the mend", s.Leaked)
+	}
+	until(t, "the memory is given back", func() bool { return rss(t, r.cmd.Process.Pid) < before+32<<20 })
 }
 
 func rss(t *testing.T, pid int) int64 {
@@ -279,6 +282,10 @@ func TestHangAcceptsAndNeverAnswers(t *testing.T) {
 	_ = conn.Close()
 	if s := r.plant(Command{Do: Ask}); !s.Hung {
 		t.Error("the console does not reach a hung application")
+	}
+	r.plant(Command{Do: Mend})
+	if status, _ := r.do("GET", "/item/k0001", ""); status != http.StatusOK {
+		t.Errorf("status %d after the mend", status)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	Leak     Fault = "leak"      // memory, Rate bytes a second, until the process ends
 	SlowLock Fault = "slow-lock" // the store's lock is held for Delay at each request, until the store is made anew
 	Hang     Fault = "hang"      // connections are accepted and nothing is answered, until the process ends
+	Mend     Fault = "mend"      // takes all faults out, but for requests that already hang
 )
 
 // Command is one line from the demo to an instance.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -8,6 +9,7 @@ import (
 // leak is memory that is taken and never given back. A soft reset does not know of it.
 type leak struct {
 	mu   sync.Mutex
+	runs bool     // guarded by mu
 	rate float64  // bytes a second; guarded by mu
 	held [][]byte // guarded by mu
 	size int64    // guarded by mu
@@ -17,10 +19,19 @@ type leak struct {
 func (l *leak) start(rate float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.rate == 0 {
+	l.rate = rate
+	if !l.runs {
+		l.runs = true
 		go l.run()
 	}
-	l.rate = rate
+}
+
+// mend gives all of it back.
+func (l *leak) mend() {
+	l.mu.Lock()
+	l.rate, l.held, l.size = 0, nil, 0
+	l.mu.Unlock()
+	debug.FreeOSMemory()
 }
 
 func (l *leak) run() {
@@ -34,6 +45,9 @@ func (l *leak) run() {
 func (l *leak) grow(span time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rate == 0 {
+		return
+	}
 	b := make([]byte, int(l.rate*span.Seconds()))
 	for i := 0; i < len(b); i += 512 {
 		b[i] = 1

@@ -139,6 +139,10 @@ func (s *server) plant(c Command) {
 		s.store.Load().slow.Store(int64(c.Delay))
 	case Hang:
 		s.hung.Store(true)
+	case Mend:
+		s.leak.mend()
+		s.store.Load().slow.Store(0)
+		s.hung.Store(false)
 	case Ask:
 	}
 }
