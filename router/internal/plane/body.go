@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 )
 
 // replayMost is how much of a request body is kept to be sent again.
@@ -23,11 +22,11 @@ type body struct {
 	src    io.Reader
 	req    *http.Request
 
-	gone     func()      // called when the client's side of it fails
-	started  atomic.Bool // the pump has read of src
-	complete bool        // kept is all of it
-	done     chan struct{}
-	err      error // of the pump, after done
+	gone     func() // called when the client's side of it fails
+
+	mu       sync.Mutex
+	started  bool // a pump has read of src
+	complete bool // kept is all of it
 }
 
 var errShort = errors.New("request body is shorter than its length")
@@ -52,8 +51,12 @@ func (b *body) open(r *http.Request, expect bool, gone func()) error {
 	}
 }
 
-// again tells whether the body can be sent to another member.
-func (b *body) again() bool { return b.complete || !b.started.Load() }
+// again tells whether the body can be sent to another member, once the pump was halted.
+func (b *body) again() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.complete || !b.started
+}
 
 // appendFraming writes the fields that say how long the body is.
 func (b *body) appendFraming(h []byte, r *http.Request) []byte {
@@ -79,30 +82,58 @@ func (b *body) appendFraming(h []byte, r *http.Request) []byte {
 	return append(h, "\r\n"...)
 }
 
-// pump streams the body to c once it may proceed, and closes done.
-func (b *body) pump(c *conn, proceed <-chan struct{}, halt <-chan struct{}) {
-	b.done = make(chan struct{})
-	if b.complete { // a second time
-		b.err = b.replay(c)
-		close(b.done)
-		return
-	}
+// pump streams a body to one member.
+type pump struct {
+	b      *body
+	stop   chan struct{}
+	done   chan struct{}
+	err    error // after done
+	halted bool  // guarded by b.mu
+}
+
+// pump streams the body to c once it may proceed.
+func (b *body) pump(c *conn, proceed <-chan struct{}) *pump {
+	p := &pump{b: b, stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
-		defer close(b.done)
+		defer close(p.done)
 		select {
 		case <-proceed:
-		case <-halt:
+		case <-p.stop:
 		}
-		b.started.Store(true) // before the look at halt: join looks the other way round
-		select {
-		case <-halt:
-			b.started.Store(false)
-			b.err = errHalted
-			return
+		b.mu.Lock()
+		replay := b.complete
+		begin := !p.halted
+		b.started = b.started || begin
+		b.mu.Unlock()
+		switch {
+		case !begin:
+			p.err = errHalted
+		case replay:
+			p.err = b.replay(c)
 		default:
+			p.err = b.copy(c)
 		}
-		b.err = b.copy(c)
 	}()
+	return p
+}
+
+// halt tells whether all of the body reached the member's connection, and keeps a pump that has not begun from
+// beginning. One that goes on fails at its next write, when the connection is closed, or at its next read, when
+// net/http ends the request.
+func (p *pump) halt() (whole bool) {
+	if p == nil {
+		return true
+	}
+	p.b.mu.Lock()
+	p.halted = true
+	p.b.mu.Unlock()
+	close(p.stop)
+	select {
+	case <-p.done:
+		return p.err == nil
+	default:
+		return false
+	}
 }
 
 var errHalted = errors.New("answered before the body was asked for")
@@ -159,7 +190,9 @@ func (b *body) copy(c *conn) error {
 			b.gone()
 			return errShort
 		case rerr == io.EOF:
+			b.mu.Lock()
 			b.complete = keep
+			b.mu.Unlock()
 			return end()
 		case rerr != nil:
 			b.gone()
@@ -169,35 +202,6 @@ func (b *body) copy(c *conn) error {
 			return err
 		}
 	}
-}
-
-// finished tells whether all of the body reached the member's connection.
-func (b *body) finished() bool {
-	if b.done == nil {
-		return true
-	}
-	select {
-	case <-b.done:
-		return b.err == nil
-	default:
-		return false
-	}
-}
-
-// join waits for the pump, which was told to halt; unblock makes its reads and writes fail where it runs already.
-func (b *body) join(unblock func()) {
-	if b.done == nil {
-		return
-	}
-	select {
-	case <-b.done:
-	default:
-		if b.started.Load() {
-			unblock()
-		}
-		<-b.done
-	}
-	b.done = nil
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}

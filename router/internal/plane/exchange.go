@@ -180,26 +180,20 @@ func (x *exchange) attempt(m *member) (outcome, rule) {
 		return x.failed(c, nil)
 	}
 	release := context.AfterFunc(ctx, func() { f.stop(causeClient) })
-	halt := make(chan struct{})
-	resp, err := x.send(c, halt)
+	resp, pump, err := x.send(c)
 	var o outcome
 	var rule rule
 	if err == nil {
 		f.answer()
 		o = x.respond(m, c, resp)
 	} else {
-		o, rule = x.failed(c, err) // before the body is joined, which may look like the client's fault
+		o, rule = x.failed(c, err) // before the pump is halted, which may look like the client's fault
 	}
-	close(halt)
-	whole := err == nil && !o.broken && o.kind == answered && !resp.Close && x.body.finished() && c.br.Buffered() == 0 &&
+	whole := pump.halt() && err == nil && !o.broken && o.kind == answered && !resp.Close && c.br.Buffered() == 0 &&
 		resp.StatusCode != http.StatusSwitchingProtocols
 	if !release() {
 		whole = false
 	}
-	x.body.join(func() {
-		c.Close()
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0))
-	})
 	if !f.attach(nil) {
 		whole = false
 	}
@@ -260,7 +254,7 @@ var errNoAnswer = errors.New("closed without an answer")
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
 // send writes the request and reads the response's header.
-func (x *exchange) send(c *conn, halt chan struct{}) (*http.Response, error) {
+func (x *exchange) send(c *conn) (*http.Response, *pump, error) {
 	hp := heads.Get().(*[]byte)
 	h := appendHead((*hp)[:0], x.r, x)
 	_, err := c.bw.Write(h)
@@ -273,17 +267,19 @@ func (x *exchange) send(c *conn, halt chan struct{}) (*http.Response, error) {
 		err = c.bw.Flush()
 	}
 	if err != nil && c.wrote == 0 {
-		return nil, errors.Join(errNoAnswer, err)
+		return nil, nil, errors.Join(errNoAnswer, err)
 	}
 	// A member may answer and close before it read everything: the answer counts, so it is read even so.
 	proceed := make(chan struct{})
+	var p *pump
 	if x.body.stream {
 		if err := http.NewResponseController(x.w).EnableFullDuplex(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		x.body.pump(c, proceed, halt)
+		p = x.body.pump(c, proceed)
 	}
-	return x.receive(c, proceed)
+	resp, err := x.receive(c, proceed)
+	return resp, p, err
 }
 
 // receive reads the response's header and passes informational ones on. The body may proceed at once, or, where the

@@ -176,6 +176,9 @@ func (p *Pool) snapshot() []*member {
 	return p.members
 }
 
+// hasty is the least silence that means anything on a busy machine.
+const hasty = 500 * time.Millisecond
+
 // memory is the time in which the slowest header seen is forgotten to a third.
 const memory = 10 * time.Minute
 
@@ -188,7 +191,7 @@ func (p *Pool) silence(now time.Time, passed time.Duration, c *config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.slowest *= 1 - min(1, passed.Seconds()/memory.Seconds())
-	early := max(2*c.interval, time.Duration(4*p.slowest*float64(time.Second)))
+	early := max(2*c.interval, hasty, time.Duration(4*p.slowest*float64(time.Second)))
 	if c.silence > 0 {
 		early = min(early, c.silence)
 	}

@@ -50,7 +50,7 @@ func newRig(t *testing.T, edit func(*wire.Table)) *rig {
 	if edit != nil {
 		edit(r.table)
 	}
-	r.Pool = New(r.table.Clone(), slog.New(slog.DiscardHandler), func(e wire.Event) {
+	r.Pool = New(r.table.Clone(), slog.New(slog.NewTextHandler(t.Output(), nil)), func(e wire.Event) {
 		r.mu.Lock()
 		r.events = append(r.events, e)
 		r.mu.Unlock()

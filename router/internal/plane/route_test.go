@@ -388,19 +388,20 @@ func TestRetryOnlyWhatMayBeSentTwice(t *testing.T) {
 		method string
 		header [2]string
 		body   string
-		again  bool
+		again  bool // always
+		once   bool // never again
 	}{
-		{"GET", [2]string{}, "", true},
-		{"PUT", [2]string{}, "body", true},
-		{"POST", [2]string{}, "body", false},
-		{"POST", [2]string{}, "", false},
-		{"PATCH", [2]string{}, "body", false},
-		{"POST", [2]string{"Idempotency-Key", "1"}, "body", true},
-		{"PUT", [2]string{}, strings.Repeat("x", replayMost+1), false}, // more than is kept
+		{"GET", [2]string{}, "", true, false},
+		{"PUT", [2]string{}, "body", true, false},
+		{"POST", [2]string{}, "body", false, true},
+		{"POST", [2]string{}, "", false, true},
+		{"PATCH", [2]string{}, "body", false, true},
+		{"POST", [2]string{"Idempotency-Key", "1"}, "body", true, false},
+		{"PUT", [2]string{}, strings.Repeat("x", replayMost+1), false, false}, // more than is kept: if none of it was read yet
 	} {
 		r := newRig(t, func(t *wire.Table) { t.Route.EjectAfter = 1000 })
-		bad, badN := breaker(t)
-		r.admit(bad)
+		broken, badN := breaker(t)
+		r.admit(broken)
 		var goodN atomic.Int32
 		var bodies sync.Map
 		good, _ := instance(t, func(w http.ResponseWriter, q *http.Request) {
@@ -416,12 +417,17 @@ func TestRetryOnlyWhatMayBeSentTwice(t *testing.T) {
 			if c.header[0] != "" {
 				q.Header.Set(c.header[0], c.header[1])
 			}
+			q.Close = len(c.body) > replayMost // the router ends a connection on which it did not read all
 			resp, err := r.client.Do(q)
+			sent++
+			if err != nil && len(c.body) > replayMost {
+				failed++ // net/http's client may see that its upload broke before it sees the answer
+				continue
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			text(t, resp)
-			sent++
 			if resp.StatusCode != 200 {
 				failed++
 				if resp.StatusCode != 502 || resp.Header.Get("X-Fettle-Error") != "reset" || resp.Header.Get("X-Fettle-Instance") == "" {
@@ -429,12 +435,9 @@ func TestRetryOnlyWhatMayBeSentTwice(t *testing.T) {
 				}
 			}
 		}
-		reached := int(badN.Load() + goodN.Load())
-		if c.again && (failed > 0 || reached != sent+int(badN.Load())) {
-			t.Errorf("%s %v: %d of %d failed, instances saw %d", c.method, c.header, failed, sent, reached)
-		}
-		if !c.again && (failed != int(badN.Load()) || reached != sent) {
-			t.Errorf("%s %v: %d of %d failed, instances saw %d", c.method, c.header, failed, sent, reached)
+		bad, reached, retries := int(badN.Load()), int(badN.Load()+goodN.Load()), int(r.Stats().Retries)
+		if reached != sent+retries || failed+retries != bad || c.again && failed > 0 || c.once && retries > 0 {
+			t.Errorf("%s %v: %d of %d failed, %d retried, instances saw %d", c.method, c.header, failed, sent, retries, reached)
 		}
 		bodies.Range(func(b, _ any) bool {
 			if b != c.body {
@@ -623,8 +626,9 @@ func TestTheLimitOfSilenceHoldsForASingleInstance(t *testing.T) {
 
 func TestAClientThatHangsUpIsNoFailure(t *testing.T) {
 	r := newRig(t, func(t *wire.Table) { t.Route.EjectAfter = 1 })
-	canceled := make(chan struct{}, 10)
+	entered, canceled := make(chan struct{}, 10), make(chan struct{}, 10)
 	ep, _ := instance(t, func(w http.ResponseWriter, q *http.Request) {
+		entered <- struct{}{}
 		<-q.Context().Done()
 		canceled <- struct{}{}
 	})
@@ -636,7 +640,7 @@ func TestAClientThatHangsUpIsNoFailure(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		q, _ := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/", nil)
 		go func() {
-			eventually(t, "in flight", func() bool { return r.Stats().InFlight == 1 })
+			<-entered
 			cancel()
 		}()
 		if _, err := r.client.Do(q); err == nil {
