@@ -348,3 +348,48 @@ func TestSignalKeeps(t *testing.T) {
 		t.Errorf("without a daemon: %v", err)
 	}
 }
+
+// Metrics are served on the address that was asked for, and nothing else is.
+func TestMetrics(t *testing.T) {
+	r := newRig(t)
+	r.fettle("up", r.file, "--detach", "--metrics", ":0")
+	v := r.version()
+	if !strings.HasPrefix(v.Metrics, "127.0.0.1:") {
+		t.Fatalf("metrics on %q", v.Metrics)
+	}
+	if err := request(http.DefaultClient, "http://"+r.pool().Address+"/", false); err != nil {
+		t.Fatal(err)
+	}
+	var text string
+	r.until("the request is counted", func() bool {
+		resp, err := http.Get("http://" + v.Metrics + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(b)
+		return strings.Contains(text, `fettle_requests_total{pool="web",status="2xx"} 1`)
+	})
+	for _, want := range []string{
+		`fettle_up{pool="web"} 1`, `fettle_instances{phase="ready",pool="web"} 3`, `fettle_drift_score{instance="web-1",pool="web"}`,
+		`fettle_actions_total{outcome="done",pool="web",verb="start"} 3`, `fettle_learning_progress{instance="web-2",pool="web"}`,
+		`fettle_requests_lost_total{kind="no-instance",pool="web"} 0`, `fettle_engine_step_seconds_count{pool="web"}`,
+		`fettle_journal_failing{pool="web"} 0`, `fettle_engine_stalled{pool="web"} 0`, `fettle_retries_total{pool="web"} 0`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	resp, err := http.Get("http://" + v.Metrics + "/v1/pools")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("the API answers on the metrics address: %s", resp.Status)
+	}
+}
