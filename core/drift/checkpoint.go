@@ -30,7 +30,6 @@ func (j *Judge) UnmarshalBinary(b []byte) error {
 	bank.Tails = tails
 	j.bank = bank
 	j.tracks = make([]track, bank.Len())
-	j.loose = bank.Len()
 	clear(j.slots)
 	for i := range j.tracks {
 		j.tracks[i] = track{slot: -1, seen: j.tick}

@@ -54,7 +54,6 @@ type Judge struct {
 	ladders    [parts]ladder
 	tracks     []track // by the profile's index
 	slots      []int32 // profile's index + 1 of a slot, 0 none
-	loose      int     // profiles that no slot holds: restored, or out of the frames
 	tick       uint64
 	last       time.Time
 	pool       poolTrack
@@ -116,7 +115,7 @@ func (j *Judge) reset() error {
 		return fmt.Errorf("drift: %w", err)
 	}
 	b.Tails = shippedTails()
-	j.bank, j.tracks, j.loose = b, nil, 0
+	j.bank, j.tracks = b, nil
 	clear(j.slots)
 	j.setLadders()
 	return nil

@@ -11,7 +11,7 @@ func (j *Judge) rate(r int) {
 	i := j.scratch.index[r]
 	p, t := j.bank.At(i), &j.tracks[i]
 	g := j.bank.Group(p.Group)
-	t.slopes, t.slopeCol = j.slope(&p, &g)
+	t.slopes, t.slopeCol, t.slopeScale = j.slope(&p, &g)
 	dev := [parts]float64{t.load, t.routes, t.self, t.peers, t.slopes}
 	for k := range dev {
 		t.score[k] = 0

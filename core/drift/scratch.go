@@ -50,6 +50,7 @@ func (j *Judge) prepare(f *ft.Frame) {
 	n, d := len(f.Rows), len(j.cols)
 	for r := range f.Rows {
 		j.bank.GroupOf(f.Rows[r].Group)
+		j.release(&f.Rows[r])
 	}
 	s := &j.scratch
 	s.size(n, d, j.schema.Categories(), j.bank.Groups())
@@ -113,12 +114,12 @@ func (j *Judge) transform(f *ft.Frame, r int, p *profile.Profile) {
 
 // Bounds of innovations.
 const (
-	huberAt     = 12.0 // innovations beyond grow like a logarithm
-	youngVar    = 24.0 // extra variance of a new life, in units of the scatter, at age 0
-	sampleVar   = 12.0 // extra variance of a location that rests on one row; autocorrelation makes it more than 1
-	rowsPer     = 4.0  // autocorrelated rows that are worth one independent one
-	growingRows = 300  // a new life may hold less than its group for so many rows
-	priorRows   = 60.0 // rows that the group's location is worth to a new life
+	huberAt     = 12.0  // innovations beyond grow like a logarithm
+	youngVar    = 24.0  // extra variance of a new life, in units of the scatter, at age 0
+	sampleVar   = 12.0  // extra variance of a location that rests on one row; autocorrelation makes it more than 1
+	rowsPer     = 4.0   // autocorrelated rows that are worth one independent one
+	growingRows = 300   // a new life may hold less than its group for so many rows
+	priorRows   = 120.0 // rows that the group's location is worth to a new life
 )
 
 // whiten fills the row of z: responses given the work and the responses before them, in standard deviations, wider

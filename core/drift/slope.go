@@ -15,17 +15,20 @@ const (
 	// leastMinima must be there before a slope counts; forecasts of a drift already seen need fewer.
 	leastMinima   = 10
 	forecastRows  = 2
-	slopeConcord  = 0.7 // of pairs must rise (Kendall's tau)
-	slopeLasting  = 0.8 // of the slope must be left in the second half: what saturates is a warm-up
-	growthPrior   = 4   // windows that the least material growth is worth as the healthy one
-	growthRows    = 500 // windows over which healthy growth is forgotten
-	growthClip    = 9
+	slopeConcord  = 0.7  // of pairs must rise (Kendall's tau)
+	slopeLasting  = 0.8  // of the slope must be left in the second half: what saturates is a warm-up
+	growthPrior   = 4    // windows that the least material growth is worth as the healthy one
+	growthRows    = 8000 // evaluations over which healthy growth is forgotten
+	growthClip    = 4
 	forecastReach = 0.6 // of a slope's threshold, from where on a limit is foreseen
 )
 
 // slopeAge is the age in rows that an instance must have before growth of a scale counts without peers of like age
 // that stay: heaps and caches fill in the first minutes.
 var slopeAge = [profile.Scales]float64{300, 1500, 8000}
+
+// scaleRows is the length of a scale's intervals.
+func scaleRows(k int) int { return slopeEvery << (3 * k) }
 
 // lowest folds the unbounded columns of row r, the work removed, into the minima of the interval under way.
 func (j *Judge) lowest(r int, p *profile.Profile, g *profile.Group) {
@@ -154,15 +157,15 @@ func (j *Judge) learnGrowth(g *profile.Group, p *profile.Profile, k, u int, raw 
 	g.Grew[k]++
 }
 
-// slope is the deviation of the fastest growing unbounded column and the column.
-func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col int) {
+// slope is the deviation of the fastest growing unbounded column, the column, and the scale it grows on.
+func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col, scale int) {
 	n := len(j.unbounded)
 	col = -1
 	for k := range profile.Scales {
 		if p.Filled[k] < leastMinima {
 			continue
 		}
-		seen := g.Grew[k] / float64(n)
+		seen := g.Grew[k] / float64(n) / profile.Minima // windows overlap
 		for u, c := range j.unbounded {
 			grown := p.Grown[k*n+u]
 			if grown <= 0 {
@@ -171,27 +174,27 @@ func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col i
 			m := j.cols[c].material(p.MinimaOf(k, u)[profile.Minima-1])
 			usual := max(m*m, (growthPrior*m*m+seen*g.Growth[k*n+u])/(growthPrior+seen))
 			if v := grown / math.Sqrt(usual); v > best {
-				best, col = v, c
+				best, col, scale = v, c, k
 			}
 		}
 	}
-	return best, col
+	return best, col, scale
 }
 
-// foresee says when column c reaches the limit of its unit, from the slope of so many of its latest minima and the
-// interval under way.
-func (j *Judge) foresee(p *profile.Profile, c, points int, now ft.Instant) ft.Forecast {
-	if c < 0 || j.cols[c].slope < 0 || j.cols[c].Unit != "B" || j.config.MemoryLimit <= 0 || points < forecastRows || points > int(p.Filled[0]) {
+// foresee says when column c reaches the limit of its unit, from the slope of so many of its latest minima of a scale and
+// the interval under way.
+func (j *Judge) foresee(p *profile.Profile, c, k, points int, now ft.Instant) ft.Forecast {
+	if c < 0 || j.cols[c].slope < 0 || j.cols[c].Unit != "B" || j.config.MemoryLimit <= 0 || points < forecastRows || points > int(p.Filled[k]) {
 		return ft.Forecast{}
 	}
 	u := j.cols[c].slope
 	m := j.scratch.points[:0]
-	m = append(m, p.MinimaOf(0, u)[profile.Minima-points:]...)
-	if low := p.Lowest[u]; low > 0 && len(m) < profile.Minima {
+	m = append(m, p.MinimaOf(k, u)[profile.Minima-points:]...)
+	if low := p.Lowest[k*len(j.unbounded)+u]; low > 0 && len(m) < profile.Minima {
 		m = append(m, low)
 	}
 	slope, concord := stat.TheilSen(m)
-	slope /= slopeEvery * j.config.Interval.Seconds()
+	slope /= float64(scaleRows(k)) * j.config.Interval.Seconds()
 	if slope <= 0 || concord < slopeConcord {
 		return ft.Forecast{}
 	}

@@ -15,7 +15,7 @@ type track struct {
 
 	// Deviations of this row, and those divided by their thresholds.
 	load, routes, self, peers, slopes float64
-	slopeCol                          int
+	slopeCol, slopeScale              int
 	rho                               float64
 	widen                             float64
 	score                             [parts]float64
@@ -89,11 +89,6 @@ func (j *Judge) bind(row *ft.Row) int32 {
 		j.slots = append(j.slots, make([]int32, int(row.Slot)+1-len(j.slots))...)
 	}
 	i := j.slots[row.Slot] - 1
-	if i >= 0 && j.bank.At(i).Life != row.Life {
-		j.tracks[i].slot = -1
-		j.loose++
-		i = -1
-	}
 	if i < 0 {
 		i = j.adopt(row)
 		j.slots[row.Slot] = i + 1
@@ -114,17 +109,24 @@ func (j *Judge) bind(row *ft.Row) int32 {
 	return i
 }
 
-// adopt finds the profile of a life that no slot holds, or makes one.
+// release takes the slot of a row from another life that had it.
+func (j *Judge) release(row *ft.Row) {
+	if i := j.indexOf(row.Slot); i >= 0 && j.bank.At(i).Life != row.Life {
+		j.tracks[i].slot = -1
+		j.slots[row.Slot] = 0
+	}
+}
+
+// adopt finds the profile of a life that had another slot, or none since a restart, or makes one.
 func (j *Judge) adopt(row *ft.Row) int32 {
-	if j.loose > 0 {
-		for i := range j.tracks {
-			if t := &j.tracks[i]; t.slot < 0 && j.bank.At(int32(i)).Life == row.Life && j.bank.At(int32(i)).Group >= 0 {
-				t.slot = int32(row.Slot)
-				t.verdict.Slot = row.Slot
-				j.loose--
-				return int32(i)
-			}
+	if i := j.bank.Find(row.Life); i >= 0 {
+		t := &j.tracks[i]
+		if t.slot >= 0 {
+			j.slots[t.slot] = 0
 		}
+		t.slot = int32(row.Slot)
+		t.verdict.Slot, t.told.Slot = row.Slot, row.Slot
+		return i
 	}
 	g, _ := j.bank.GroupOf(row.Group)
 	i := j.bank.Add(row.Life, g)
@@ -167,8 +169,6 @@ func (j *Judge) sweep() {
 		}
 		if t.slot >= 0 {
 			j.slots[t.slot] = 0
-		} else {
-			j.loose--
 		}
 		*t = track{slot: -1}
 		j.bank.Free(int32(i))

@@ -51,7 +51,7 @@ func (j *Judge) train(f *ft.Frame, r int) {
 		copy(p.Anchor, p.Mu)
 		p.Anchored = true
 	}
-	if judged {
+	if judged && !j.unsettled(&p) {
 		j.scales(r, &p, &g, t)
 	}
 }
@@ -72,9 +72,18 @@ func (j *Judge) calibrate(t *track, held bool) {
 	}
 }
 
+// unsettled tells whether a life is too young to teach its group: it warms up, and if it was born ill in place of
+// another, its illness would be taken for the group's scatter.
+func (j *Judge) unsettled(p *profile.Profile) bool {
+	if p.Prior {
+		return p.Lived < j.learn
+	}
+	return p.Lived < settleRows
+}
+
 // scatter folds the deviations from the own location into the group's covariance.
 func (j *Judge) scatter(r int, p *profile.Profile, g *profile.Group) {
-	if p.Lived < settleRows || p.Rows < quickRows {
+	if j.unsettled(p) || p.Rows < quickRows {
 		return
 	}
 	s, d := &j.scratch, len(j.cols)
@@ -100,17 +109,17 @@ func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group, t *track) {
 	s, d := &j.scratch, len(j.cols)
 	y := s.y[r*d : (r+1)*d]
 	least := 1 / (locationSpans * j.learn)
-	own, prior := stat.Step(p.Rows, forget, least), stat.Step(p.Rows+priorRows, forget, least)
+	own, prior := stat.Step(p.Rows, forget, least), stat.Step(p.Rows+priorRows, 1, least)
 	for c, v := range y {
 		e := v - p.Mu[c]
 		if e != e {
 			continue
 		}
-		a := own
-		if p.Prior && c >= j.work && (j.cols[c].slope < 0 || v > g.Mu[c]) {
-			a = prior // the group knows better, except what a new life has yet to fill
+		a, clip := own, p.Rows >= unclipped && g.Factored
+		if p.Prior && c >= j.firstLoad && (j.cols[c].slope < 0 || v > g.Mu[c]) {
+			a, clip = prior, c >= j.work // the group knows better, except what a new life has yet to fill
 		}
-		if p.Rows >= unclipped && g.Factored {
+		if clip {
 			e = min(max(e, -trainAt*g.Scale[c]), trainAt*g.Scale[c])
 		}
 		p.Mu[c] += a * t.caution() * e
@@ -144,9 +153,13 @@ func (j *Judge) recent(r int, p *profile.Profile, t *track) {
 	if t.frozen && (t.score[partLoad] >= release || t.cause == ft.WorkloadChanged || j.pool.cause == ft.WorkloadChanged) {
 		return
 	}
+	rows := p.Lived
+	if p.Prior {
+		rows += fastRows / 2
+	}
 	for c := j.firstLoad; c < j.work; c++ {
 		if e := j.scratch.y[r*len(j.cols)+c] - p.Fast[c]; e == e {
-			p.Fast[c] += stat.Step(p.Lived, 1, 1.0/fastRows) * t.caution() * e
+			p.Fast[c] += stat.Step(rows, 1, 1.0/fastRows) * t.caution() * e
 		}
 	}
 }
@@ -192,7 +205,7 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 		}
 	}
 	g.Streamed++
-	own := stat.Step(p.Rows, 1, 1/normRows)
+	own := stat.Step(p.Rows+normRows/2, 1, 1/normRows)
 	responses := float64(d - j.work)
 	for k := range profile.Spans {
 		q := j.form(p.Self, g.Inv, k)

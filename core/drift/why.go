@@ -143,12 +143,16 @@ func (j *Judge) attachForecast(f *ft.Frame, t *track, p *profile.Profile) {
 	}
 	now := ft.InstantOf(f.At)
 	if t.score[partSlope] >= forecastReach {
-		v.Forecast = j.foresee(p, t.slopeCol, int(p.Filled[0]), now)
+		v.Forecast = j.foresee(p, t.slopeCol, t.slopeScale, int(p.Filled[t.slopeScale]), now)
 	}
-	since := min(int(float64(now-t.rise)/float64(slopeEvery*j.config.Interval.Nanoseconds())), profile.Minima-1)
+	rows, scale := int(int64(now-t.rise)/int64(j.config.Interval)), 0
+	for rows/scaleRows(scale) >= profile.Minima && scale < profile.Scales-1 {
+		scale++
+	}
+	since := min(rows/scaleRows(scale), profile.Minima-1)
 	for k := 0; k < len(v.Why) && v.Forecast.At == 0; k++ {
 		if w := v.Why[k]; w.N == 1 && w.Z > 0 {
-			v.Forecast = j.foresee(p, j.columnOf(int(w.Dim)), since, now)
+			v.Forecast = j.foresee(p, j.columnOf(int(w.Dim)), scale, since, now)
 		}
 	}
 }

@@ -188,6 +188,16 @@ func (b *Bank) At(i int32) Profile {
 	}
 }
 
+// Find is the index of a life's profile, -1 where it has none.
+func (b *Bank) Find(life ft.Life) int32 {
+	for i := range b.heads {
+		if b.heads[i].Life == life && b.heads[i].Group >= 0 {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
 // Quiet forgets the streams of the last seconds.
 func (p Profile) Quiet() {
 	for _, v := range [][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
