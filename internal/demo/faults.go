@@ -80,7 +80,7 @@ func draw(seed uint64, ks []kind, speed float64) []plan {
 		case memoryLeaks:
 			p.size = between(1.5, 2.5) * (1 << 20) * speed
 		case lockSlows:
-			p.size = between(0.007, 0.009)
+			p.size = between(0.009, 0.011)
 		case hangs:
 		}
 		if slices.Contains(ks, k) {

@@ -37,6 +37,8 @@ type item struct {
 	Key     string    `json:"key"`
 	Text    string    `json:"text"`
 	Numbers []float64 `json:"numbers"`
+
+	sum [sha256.Size]byte // of its line
 }
 
 type config struct {
@@ -111,17 +113,19 @@ func hash(text string, rounds int) [sha256.Size]byte {
 
 // dataset is what was loaded from the data directory; it is never changed.
 type dataset struct {
-	items []item
+	items []*item
 	index map[string]int
 	conf  config
 }
 
-func load(dir string) (*dataset, error) {
+// load reads the data directory. Items that are as they were in an earlier dataset, which may be nil, are taken from
+// there, so that loading again needs no memory for what did not change.
+func load(dir string, was *dataset) (*dataset, error) {
 	b, err := os.ReadFile(filepath.Join(dir, configFile))
 	if err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}
-	d := &dataset{items: make([]item, 0, Items), index: make(map[string]int, Items)}
+	d := &dataset{items: make([]*item, 0, Items), index: make(map[string]int, Items)}
 	if err := json.Unmarshal(b, &d.conf); err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}
@@ -137,11 +141,21 @@ func load(dir string) (*dataset, error) {
 			}
 			return d, nil
 		}
-		var it item
-		if err := json.Unmarshal(sc.Bytes(), &it); err != nil {
+		it, err := was.item(len(d.items), sc.Bytes())
+		if err != nil {
 			return nil, fmt.Errorf("load items: line %d: %w", len(d.items)+1, err)
 		}
 		d.index[it.Key] = len(d.items)
 		d.items = append(d.items, it)
 	}
+}
+
+// item is what a line of the file says: the same item as before where item i has not changed.
+func (d *dataset) item(i int, line []byte) (*item, error) {
+	sum := sha256.Sum256(line)
+	if d != nil && i < len(d.items) && d.items[i].sum == sum {
+		return d.items[i], nil
+	}
+	it := &item{sum: sum}
+	return it, json.Unmarshal(line, it)
 }

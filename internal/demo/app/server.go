@@ -21,7 +21,7 @@ type server struct {
 }
 
 func newServer(dir string) (*server, error) {
-	d, err := load(dir)
+	d, err := load(dir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -36,14 +36,14 @@ func (s *server) warm() {
 	st := s.store.Load()
 	d := st.data()
 	for i := range min(d.conf.Cache, len(d.items)) {
-		st.cache.put(d.items[i].Key, render(&d.items[i], 1))
+		st.cache.put(d.items[i].Key, render(d.items[i], 1))
 	}
 	const collections, most = 4, 50000
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	until := m.NumGC + collections
 	for i := 0; i < most && m.NumGC < until; i++ {
-		render(&d.items[i%len(d.items)], 1)
+		render(d.items[i%len(d.items)], 1)
 		if i%500 == 0 {
 			runtime.ReadMemStats(&m)
 		}
@@ -108,7 +108,7 @@ func (s *server) note(w http.ResponseWriter, r *http.Request) {
 
 // reload takes data and configuration from the data directory again and keeps lock and cache.
 func (s *server) reload(w http.ResponseWriter, _ *http.Request) {
-	d, err := load(s.dir)
+	d, err := load(s.dir, s.store.Load().data())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -120,7 +120,7 @@ func (s *server) reload(w http.ResponseWriter, _ *http.Request) {
 
 // softReset makes everything anew but the state: requests in flight finish on the old store.
 func (s *server) softReset(w http.ResponseWriter, _ *http.Request) {
-	d, err := load(s.dir)
+	d, err := load(s.dir, s.store.Load().data())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -52,7 +52,7 @@ func (s *store) item(key string) ([]byte, bool) {
 		hash(key, 3*d.conf.Rounds)
 		return b, true
 	}
-	b = render(&d.items[i], 7*d.conf.Rounds)
+	b = render(d.items[i], 7*d.conf.Rounds)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cache.put(key, b)
@@ -66,7 +66,7 @@ func (s *store) search(word string) []byte {
 	h := hash(word, 2*d.conf.Rounds)
 	found := []string{}
 	for n, i := 0, int(h[0])*8; n < len(d.items) && len(found) < 10; n, i = n+1, i+1 {
-		it := &d.items[i%len(d.items)]
+		it := d.items[i%len(d.items)]
 		if strings.Contains(it.Text, word) && it.Numbers[0] < 0.05 {
 			found = append(found, it.Key)
 		}
@@ -85,7 +85,7 @@ func (s *store) report(key string) ([]byte, bool) {
 	const neighbours = 8
 	parts := make([]json.RawMessage, neighbours)
 	for k := range parts {
-		parts[k] = render(&d.items[(i+k*7)%len(d.items)], 4*d.conf.Rounds)
+		parts[k] = render(d.items[(i+k*7)%len(d.items)], 4*d.conf.Rounds)
 	}
 	return encode(map[string]any{"report": key, "items": parts}), true
 }
