@@ -83,7 +83,7 @@ func (d *decoder) valueAt(p *ft.Pool, path string) reflect.Value {
 		for v.Kind() == reflect.Pointer && !v.IsNil() {
 			v = v.Elem()
 		}
-		switch v.Kind() { //nolint:exhaustive // others lead nowhere
+		switch v.Kind() {
 		case reflect.Struct:
 			i := slices.IndexFunc(fieldsOf(v.Type()), func(f field) bool { return f.name == name })
 			if i < 0 {

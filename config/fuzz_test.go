@@ -71,7 +71,8 @@ func again(t interface {
 	Helper()
 	Fatal(...any)
 	Errorf(string, ...any)
-}, f *File) {
+}, f *File,
+) {
 	t.Helper()
 	for _, p := range f.Pools {
 		if errs := p.Validate(); len(errs) > 0 {

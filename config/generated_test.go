@@ -148,7 +148,7 @@ func TestExamplesParse(t *testing.T) {
 	if len(f.Pools) != 2 || f.Pools[1].Serve != ft.None || f.Pools[1].Heal.PerHour != 6 || !strings.HasPrefix(f.Pools[0].Image.Dir, "/") {
 		t.Errorf("%+v", f.Pools)
 	}
-	var fenced = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	fenced := regexp.MustCompile("(?s)```yaml\n(.*?)```")
 	for _, m := range fenced.FindAllStringSubmatch(Reference(), -1) {
 		if _, err := Parse("pool-file.md", []byte(m[1])); err != nil {
 			t.Error(err)

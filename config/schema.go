@@ -111,7 +111,7 @@ func typeSchema(t reflect.Type, anyText bool) map[string]any {
 	if t.Kind() == reflect.Uint8 && t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
 		return map[string]any{"type": "string", "enum": namesOf(t)}
 	}
-	switch t.Kind() { //nolint:exhaustive // the types of a pool have no other kinds
+	switch t.Kind() {
 	case reflect.Struct:
 		return map[string]any{"$ref": "#/$defs/" + t.Name()}
 	case reflect.Slice:

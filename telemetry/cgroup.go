@@ -137,15 +137,13 @@ type group struct {
 // probe finds out which keys the files have.
 func (g *group) probe(u ft.Unavailable) {
 	if g.memory != closed {
-		v, n := g.keyed(g.memory, g.memoryKeys)
-		switch {
-		case n == 0:
+		switch _, n := g.keyed(g.memory, g.memoryKeys); n {
+		case 0:
 			u[ft.DimAnon] = "its memory.stat has no " + g.memoryKeys[0]
 			u[ft.DimRefaults] = "its memory.stat has no workingset_refault"
-		case n == 1:
+		case 1:
 			u[ft.DimRefaults] = "this kernel counts no refaults of a cgroup"
 		}
-		_ = v
 	}
 	if g.cpu != closed {
 		if _, n := g.keyed(g.cpu, g.cpuKeys); n != len(g.cpuKeys) {

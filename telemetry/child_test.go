@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -33,8 +34,9 @@ func TestMain(m *testing.M) {
 
 func obey() {
 	in := bufio.NewScanner(os.Stdin)
-	var keep [][]byte
 	var kid *exec.Cmd
+	var kidIn io.WriteCloser
+	var kidOut *bufio.Reader
 	for in.Scan() {
 		word, arg, _ := strings.Cut(in.Text(), " ")
 		n, _ := strconv.Atoi(arg)
@@ -55,7 +57,6 @@ func obey() {
 			for i := 0; i < n; i += os.Getpagesize() {
 				b[i] = 1
 			}
-			keep = append(keep, b)
 		case "fds":
 			for range n {
 				if _, err := syscall.Open("/dev/null", syscall.O_RDONLY, 0); err != nil {
@@ -80,13 +81,23 @@ func obey() {
 			for range n {
 				time.Sleep(time.Millisecond)
 			}
-		case "kid": // a kid that burns so many milliseconds and lingers; waited for by "reap", or by nobody after "ignore"
+		case "kid": // a kid that burns so many milliseconds and then lingers
 			kid = self()
-			kid.Stdin = strings.NewReader("burn " + arg + "\nsleep 200\n")
+			kidIn, _ = kid.StdinPipe()
+			out, _ := kid.StdoutPipe()
+			kidOut = bufio.NewReader(out)
 			if err := kid.Start(); err != nil {
 				answer = err.Error()
 			}
+			fmt.Fprintf(kidIn, "burn %s\n", arg)
+		case "burnt": // wait until the kid has burnt
+			if _, err := kidOut.ReadString('\n'); err != nil {
+				answer = err.Error()
+			}
+		case "release": // let the kid end, and do not wait for it
+			kidIn.Close()
 		case "reap":
+			kidIn.Close()
 			if err := kid.Wait(); err != nil {
 				answer = err.Error()
 			}

@@ -29,8 +29,7 @@ type procfs struct {
 // One source serves any number of samplers at once: they share the look for new processes.
 func ProcFS() ft.Source {
 	s := &procfs{census: &census{load: closed, proc: closed}, fdCount: newFDCounter()}
-	var fds ft.Dimension
-	fds = column(ft.DimFDs, "", ft.Log1p, ft.Gauge)
+	fds := column(ft.DimFDs, "", ft.Log1p, ft.Gauge)
 	fds.Unbounded = true
 	if !s.fdCount.bySize {
 		fds.Every = 10 * time.Second // a directory with a descriptor a line must be listed

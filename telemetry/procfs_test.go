@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func TestThreadsAndDescriptorsAreCounted(t *testing.T) {
 
 // watch reads every few milliseconds until done is closed, and fails at each fall, and at each rise faster than all of
 // the machine's CPUs could make it.
-func watch(t *testing.T, r ft.Reader, done <-chan struct{}) {
+func watch(t *testing.T, r ft.Reader, done <-chan struct{}, reads *atomic.Int64) {
 	t.Helper()
 	last, at := readRow(t, r), time.Now()
 	for i := 0; ; i++ {
@@ -97,6 +98,7 @@ func watch(t *testing.T, r ft.Reader, done <-chan struct{}) {
 		case <-time.After(5 * time.Millisecond):
 		}
 		row, now := readRow(t, r), time.Now()
+		reads.Add(1)
 		for col, v := range row {
 			if col == colRSS || col == colAnon || col == colThreads || col == colFDs {
 				continue
@@ -120,10 +122,10 @@ func TestKidsStayInTheSum(t *testing.T) {
 		script []string
 		waited bool
 	}{
-		{name: "one that is waited for", script: []string{"kid 300", "reap"}, waited: true},
-		{name: "one after the other", script: []string{"kid 100", "reap", "kid 100", "reap", "kid 100", "reap"}, waited: true},
+		{name: "one that is waited for", script: []string{"kid 300", "burnt", "reap"}, waited: true},
+		{name: "one after the other", script: []string{"kid 100", "burnt", "reap", "kid 100", "reap", "kid 100", "burnt", "reap"}, waited: true},
 		{name: "many short ones", script: []string{"shorts 8"}, waited: true},
-		{name: "nobody waits", before: "ignore", script: []string{"kid 300", "sleep 600"}},
+		{name: "nobody waits", before: "ignore", script: []string{"kid 300", "burnt", "until read", "release", "sleep 300"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newChild(t)
@@ -133,16 +135,23 @@ func TestKidsStayInTheSum(t *testing.T) {
 			r := attachTo(t, c.instance())
 			before, was := readRow(t, r), c.usage()
 			done := make(chan struct{})
+			var reads atomic.Int64
 			go func() {
 				defer close(done)
 				for _, line := range test.script {
+					if line == "until read" {
+						for from := reads.Load(); reads.Load() < from+2; {
+							time.Sleep(time.Millisecond)
+						}
+						continue
+					}
 					c.say(line)
 					if got := c.hear(); got != "done" {
 						t.Errorf("%s: %s", line, got)
 					}
 				}
 			}()
-			watch(t, r, done)
+			watch(t, r, done, &reads)
 			is, after := c.usage(), readRow(t, r)
 			want := is.user + is.system - was.user - was.system + is.kidsUser + is.kidsSystem - was.kidsUser - was.kidsSystem
 			if !test.waited {

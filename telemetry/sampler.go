@@ -17,7 +17,7 @@ import (
 
 const (
 	// patience is how long one reader may take before the others go on without it.
-	patience = 200 * time.Millisecond
+	patience = 400 * time.Millisecond
 	// longSpan is how many usual intervals a row may cover before its rates tell nothing.
 	longSpan = 5
 	// attachAgain is how long an instance that could not be attached to is left alone.

@@ -51,7 +51,6 @@ type tree struct {
 	grouped  time.Time
 	buf      buffers
 	members  []*process // parents before children
-	lastAt   uint64     // clock ticks since boot, at the last read
 
 	sum [procColumns]float64 // counters, in the units of the dimensions
 }
