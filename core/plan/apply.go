@@ -157,7 +157,7 @@ func (s *State) die(m *member, at time.Time, exit ft.Exit) {
 	m.unjudged()
 	if w := m.Wish; w != nil {
 		m.Wish = nil
-		s.d.Refused = append(s.d.Refused, refusal{m.In.ID, fmt.Sprintf("%s asked by %s: it %s meanwhile", w.Asked, w.By, exit)})
+		s.d.Refused = append(s.d.Refused, refusal{m.In.ID, fmt.Sprintf("%s asked by %s: meanwhile %s", w.Asked, w.By, ended(&exit))})
 	}
 	if out := strings.TrimSpace(exit.LastOutput); out != "" {
 		m.Error += "\nlast output:\n" + out

@@ -64,7 +64,7 @@ func (s *State) revive(t *tally, m *member) {
 	}
 	text := "it is gone: started anew"
 	if m.Dead != nil {
-		text = "it " + m.Dead.String() + ": started anew"
+		text = ended(m.Dead) + ": started anew"
 	}
 	if n := len(m.Restarts); n > 1 {
 		text += fmt.Sprintf(" (restart %d of this hour)", n)

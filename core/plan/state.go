@@ -141,6 +141,7 @@ type member struct {
 	History []tune.Sample `json:"history,omitempty"`
 	Memory  float64       `json:"memory,omitempty"` // resident bytes, last told
 
+	no     uint32 // its serial
 	slot   ft.Slot
 	at     int   // index in the heap, -1 if not there
 	due    int64 // when Next must look, nanoseconds
@@ -218,7 +219,10 @@ func Restore(b []byte) (*State, error) {
 		return nil, fmt.Errorf("restore a pool's state: %w", err)
 	}
 	for i, m := range s.d.Members {
-		if m == nil || i > 0 && s.d.Members[i-1].serial() >= m.serial() {
+		if m != nil {
+			m.no = m.In.ID.Serial()
+		}
+		if m == nil || i > 0 && s.d.Members[i-1].no >= m.no {
 			return nil, fmt.Errorf("restore a pool's state: members are out of order: %w", ft.ErrInvalid)
 		}
 	}
@@ -256,7 +260,7 @@ func (s *State) place(m *member) {
 
 // add makes a member for a Ref not known yet.
 func (s *State) add(ref ft.Ref, w ft.Work) *member {
-	m := &member{In: ft.Instance{Ref: ref, Work: w}}
+	m := &member{In: ft.Instance{Ref: ref, Work: w}, no: ref.ID.Serial()}
 	i, _ := slices.BinarySearchFunc(s.d.Members, ref.ID.Serial(), func(m *member, serial uint32) int { return cmp.Compare(m.serial(), serial) })
 	s.d.Members = slices.Insert(s.d.Members, i, m)
 	s.d.Serial = max(s.d.Serial, ref.ID.Serial())
@@ -303,7 +307,7 @@ func (s *State) life(r ft.Ref) *member {
 	return nil
 }
 
-func (m *member) serial() uint32 { return m.In.ID.Serial() }
+func (m *member) serial() uint32 { return m.no }
 
 // serving tells whether work can reach it.
 func (m *member) serving() bool {

@@ -16,9 +16,18 @@ func (m *member) subject() string {
 	case m.Silent != nil:
 		return "it does not answer (" + m.Silent.Probe + ")"
 	case m.Dead != nil:
-		return "it " + m.Dead.String()
+		return ended(m.Dead)
 	}
 	return describe(m.Evidence, m.Forecast)
+}
+
+// ended is how it ended, as a clause.
+func ended(x *ft.Exit) string {
+	text := x.String()
+	if strings.HasPrefix(text, "killed") {
+		return "it was " + text
+	}
+	return "it " + text
 }
 
 func limitUnit(limit string) string {
