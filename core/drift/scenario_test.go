@@ -264,6 +264,25 @@ func TestPoolSlow(t *testing.T) {
 	}
 }
 
+// TestTrafficStops: nothing is asked of anybody any more. That is the work, however little the responses are then.
+func TestTrafficStops(t *testing.T) {
+	for _, n := range poolSizes {
+		w := newWorld(n, 106)
+		w.faults = []fault{{at: 400, victim: -1, load: -0.97}}
+		vs := watch(t, w, newJudge(t, w, Config{}), 700)
+		vs = slices.DeleteFunc(vs, func(s seen) bool { return s.row < 400 })
+		at := firstAt(vs, -1, func(s *seen) bool { return s.v.Level >= ft.High && s.v.Cause == ft.WorkloadChanged })
+		if at < 0 || at > 430 {
+			t.Errorf("n=%d: traffic stopped at 400, told at %d:%s", n, at, told(vs))
+		}
+		for k := range vs {
+			if vs[k].v.Cause == ft.InstanceChanged {
+				t.Errorf("n=%d: at %d: %s", n, vs[k].row, vs[k].text)
+			}
+		}
+	}
+}
+
 // TestWithoutLoad: without load columns the peers decide; alone the cause is unknown.
 func TestWithoutLoad(t *testing.T) {
 	for _, n := range poolSizes {

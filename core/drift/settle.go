@@ -10,6 +10,7 @@ import (
 const (
 	release  = stat.Release
 	explains = 0.6 // of its threshold: from here on a change of routes explains a response
+	distant  = 2.0 // thresholds: of a load so far off, nothing learnt tells what responses to expect
 	agrees   = 0.6 // of its threshold: from here on peers confirm what self sees
 	lingers  = 2.0 // times Learn: a response may outlast the change of work that brought it about
 	retell   = 3   // rows between two tellings for the score or the explanation alone
@@ -109,7 +110,7 @@ func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 		sick = sick || s[partPeers] >= release || s[partSlope] >= release
 	}
 	switch {
-	case members > 1 && sick && t.apart < explains && (!explained || coherent):
+	case members > 1 && sick && t.apart < explains && (!explained || coherent && t.score[partLoad] < distant):
 		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
 	case coherent:
 		if explained || j.pool.cause == ft.WorkloadChanged {

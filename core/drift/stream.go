@@ -135,7 +135,7 @@ func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 		}
 		for k, dev := range loads(p, c, d) {
 			e := g.Var[k*d+c]
-			if k == profile.Spans-1 && math.Abs(dev) > max(rangeFloor, rangeAt*e) {
+			if k == profile.Spans-1 && dev > max(rangeFloor, rangeAt*e) {
 				t.outside = true
 			}
 			e /= envelopeAt

@@ -150,7 +150,7 @@ func (j *Judge) begin(i int32) {
 		p.Need, p.Prior, p.Ever = quickRows, true, g.Ever
 		copy(p.Mu, g.Mu)
 		copy(p.Cand, g.Mu)
-		copy(p.Fast, g.Mu[:j.work])
+		copy(p.Fast, g.Fast)
 	}
 	for k := range p.Norm {
 		p.Norm[k] = float64(len(j.cols)-j.work) / 2

@@ -37,7 +37,7 @@ func (j *Judge) train(f *ft.Frame, r int) {
 	if f.Rows[r].Held {
 		return
 	}
-	j.recent(r, &p, t)
+	j.recent(r, &p, &g, t)
 	if t.frozen {
 		j.candidate(f, r, &p, t)
 		return
@@ -149,7 +149,7 @@ func (t *track) caution() float64 {
 }
 
 // recent follows the load, unless it is the load that drifts.
-func (j *Judge) recent(r int, p *profile.Profile, t *track) {
+func (j *Judge) recent(r int, p *profile.Profile, g *profile.Group, t *track) {
 	if t.frozen && (t.score[partLoad] >= release || t.cause == ft.WorkloadChanged || j.pool.cause == ft.WorkloadChanged) {
 		return
 	}
@@ -161,6 +161,9 @@ func (j *Judge) recent(r int, p *profile.Profile, t *track) {
 		if e := j.scratch.y[r*len(j.cols)+c] - p.Fast[c]; e == e {
 			p.Fast[c] += stat.Step(rows, 1, 1.0/fastRows) * t.caution() * e
 		}
+	}
+	if !p.Prior || p.Lived >= fastRows {
+		copy(g.Fast, p.Fast)
 	}
 }
 

@@ -94,6 +94,7 @@ type GroupHead struct {
 type Group struct {
 	*GroupHead
 	Mu     []float64 // mean location of its members
+	Fast   []float64 // recent work of a member, for those that begin
 	Cov    []float64 // packed, of the deviations from the members' own locations
 	Var    []float64 // [span][column]: healthy mean square of the self channel's smoothed innovations
 	PVar   []float64 // the same of the peers channel
@@ -132,7 +133,7 @@ func NewBank(s Shape) (*Bank, error) {
 	b := &Bank{shape: s, index: make(map[uint32]int32)}
 	b.learnt = 3*d + s.Work + 2*c + Scales*u*(Minima+1)
 	b.stride = b.learnt + 2*Recent*d + 2*Spans*d + Windows*c + Scales*u
-	b.glearnt = d + stat.PackedLen(d) + 2*Spans*d + Scales*u
+	b.glearnt = d + s.Work + stat.PackedLen(d) + 2*Spans*d + Scales*u
 	b.gstride = b.glearnt + stat.PackedLen(d) + 2*Spans*d + d
 	return b, nil
 }
@@ -256,7 +257,7 @@ func (b *Bank) Group(g int32) Group {
 	}
 	return Group{
 		GroupHead: &b.groups[g],
-		Mu:        take(d), Cov: take(stat.PackedLen(d)), Var: take(Spans * d), PVar: take(Spans * d),
+		Mu:        take(d), Fast: take(b.shape.Work), Cov: take(stat.PackedLen(d)), Var: take(Spans * d), PVar: take(Spans * d),
 		Growth: take(Scales * u), L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
 	}
 }

@@ -13,7 +13,7 @@
 //	shape    u16 columns, u16 work, u16 categories, u16 unbounded
 //	tails    u16 number; each: f threshold, f scale, f rate, f prior, f days, 32 f counts
 //	groups   u32 number; each: u32 ID, u64 columns known, f rows, f located, f streamed, f rho, f rho rows,
-//	         3 f windows of growth, then the vectors location, packed covariance, mean squares of the self and the
+//	         3 f windows of growth, then the vectors location, recent work, packed covariance, mean squares of the self and the
 //	         peers channel (3 spans each), mean squares of growth
 //	profiles u32 number; each: u64 life, u32 index of its group, u32 settings, u64 columns known, f rows, f need,
 //	         f lived, f candidate rows, f reference counts, u8 flags (1 began from the group, 2 anchored),
