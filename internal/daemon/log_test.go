@@ -48,7 +48,7 @@ func said(i int) fettle.Event {
 // What is written while the history is read comes exactly once, in order, to every follower.
 func TestFollowersMissNothing(t *testing.T) {
 	d, p := logged(t)
-	const n, before = 3000, 1200
+	const n, before = 1500, 600
 	enough := errors.New("enough")
 	for i := range before {
 		p.Append(uint64(i), []fettle.Event{said(i)})
