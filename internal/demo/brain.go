@@ -127,7 +127,7 @@ func (d *demo) bringUp(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("only %d of %d instances came up: %s%s", last.Ready, instances, last.DegradedWhy, lastErrors(last))
 	}
 	d.ready = d.since()
-	d.story.say(green, "ready", "%d instances in service on http://%s; %d requests/s from now on, in waves and bursts, GETs and POSTs", instances, last.Address, rate)
+	d.story.say(green, "ready", "%d instances in service on http://%s; %.0f requests/s from now on, in waves and bursts, GETs and POSTs", instances, last.Address, d.rate)
 	return last.Address, nil
 }
 

@@ -32,13 +32,15 @@ type Options struct {
 	Exe    string          // the fettle binary, for application, router and shim; this one if empty
 	Log    *slog.Logger    // what the daemon has to say; discarded if nil
 	Force  <-chan struct{} // once closed, nothing is waited for any more; may be nil
+
+	rate float64 // requests/s; 0 is the usual rate
 }
 
 // The demo's pool and its load.
 const (
 	poolName  = fettle.PoolName("web")
 	instances = 4
-	rate      = 280 // requests/s: about half of one core with everything
+	usualRate = 280 // requests/s: about half of one core with everything
 	memory    = 256 << 20
 )
 
@@ -58,6 +60,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	if !(o.Speed >= 0.1 && o.Speed <= 20) {
 		return Result{}, fmt.Errorf("demo: %w: speed %g is not between 0.1 and 20", fettle.ErrInvalid, o.Speed)
+	}
+	if o.rate == 0 {
+		o.rate = usualRate
 	}
 	if o.Exe == "" {
 		if o.Exe, err = os.Executable(); err != nil {
@@ -166,7 +171,7 @@ func (d *demo) run(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	d.gen = load.NewGenerator(addr, d.began, load.NewSchedule(d.Seed, rate), nil)
+	d.gen = load.NewGenerator(addr, d.began, load.NewSchedule(d.Seed, d.rate), nil)
 	halt, driven := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(driven)
