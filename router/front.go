@@ -12,7 +12,6 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
 

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/plane"
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )

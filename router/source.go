@@ -9,7 +9,6 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/latency"
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )

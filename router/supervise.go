@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
 
@@ -63,7 +62,6 @@ func (f *Front) launch(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	f.pid = cmd.Process.Pid
 	pools := make([]*PoolFront, 0, len(f.pools))
 	for _, p := range f.pools {
 		pools = append(pools, p)
@@ -72,9 +70,13 @@ func (f *Front) launch(ctx context.Context) error {
 	f.o.Log.Info("router started", "pid", cmd.Process.Pid, "pools", len(pools))
 	for _, p := range pools {
 		if err := p.republish(ctx); err != nil {
+			_ = cmd.Process.Kill() // or it would hold the socket without the tables
 			return fmt.Errorf("pool %s: %w", p.name, err)
 		}
 	}
+	f.mu.Lock()
+	f.pid = cmd.Process.Pid
+	f.mu.Unlock()
 	return nil
 }
 

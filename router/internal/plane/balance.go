@@ -7,7 +7,6 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/pick"
 )
 

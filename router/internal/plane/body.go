@@ -22,7 +22,7 @@ type body struct {
 	src    io.Reader
 	req    *http.Request
 
-	gone     func() // called when the client's side of it fails
+	gone func() // called when the client's side of it fails
 
 	mu       sync.Mutex
 	started  bool // a pump has read of src

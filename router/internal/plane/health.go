@@ -5,7 +5,6 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
 

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -64,9 +65,7 @@ func (l *labels) add(name string) int {
 		return other
 	}
 	next := make(map[string]int, len(old)+1)
-	for k, v := range old {
-		next[k] = v
-	}
+	maps.Copy(next, old)
 	next[name] = len(l.list)
 	l.list = append(l.list, name)
 	l.known.Store(&next)

@@ -19,9 +19,11 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
+
+// quiet logs nothing.
+var quiet = slog.New(slog.DiscardHandler)
 
 // rig is a pool that serves on loopback, with instances that are servers of this process.
 type rig struct {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/pick"
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
@@ -61,9 +60,9 @@ func (c *config) keySegment() int {
 
 // totals are the pool's counters that need no lock.
 type totals struct {
-	status                                               [6]atomic.Uint64 // by class
-	lost                                                 [kinds]atomic.Uint64
-	broken, cut, clientGone, retries, denied, waited, up atomic.Uint64
+	status                                           [6]atomic.Uint64 // by class
+	lost                                             [kinds]atomic.Uint64
+	broken, cut, clientGone, retries, denied, waited atomic.Uint64
 }
 
 // New makes a pool of its first table. Members of the first table are taken to be ready, so that a restarted router

@@ -19,7 +19,6 @@ import (
 	"github.com/coder/websocket"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/wire"
 )
 

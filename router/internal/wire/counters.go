@@ -6,7 +6,6 @@ import (
 	"math"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/latency"
 )
 

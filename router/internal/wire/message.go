@@ -69,8 +69,12 @@ var kinds = []struct {
 	name string
 	err  error
 }{
-	{"deadline", ft.ErrDeadline}, {"not-found", ft.ErrNotFound}, {"conflict", ft.ErrConflict},
-	{"invalid", ft.ErrInvalid}, {"stale", ft.ErrStale}, {"unavailable", ft.ErrUnavailable},
+	{"deadline", ft.ErrDeadline},
+	{"not-found", ft.ErrNotFound},
+	{"conflict", ft.ErrConflict},
+	{"invalid", ft.ErrInvalid},
+	{"stale", ft.ErrStale},
+	{"unavailable", ft.ErrUnavailable},
 }
 
 // Failed is the reply that carries an error.

@@ -19,7 +19,6 @@ import (
 	"pgregory.net/rapid"
 
 	ft "github.com/fettle-dev/fettle"
-
 	"github.com/fettle-dev/fettle/router/internal/latency"
 )
 
