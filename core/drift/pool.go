@@ -9,8 +9,9 @@ import (
 
 // poolTrack is the state of the pool's verdict.
 type poolTrack struct {
-	members, along int
-	frozen         bool
+	members int
+	along   [parts]int // members that drift alike, by part
+	frozen  bool
 	episode
 	verdict, told ft.Verdict
 	toldAgo       int
@@ -53,8 +54,10 @@ func (j *Judge) judgePool(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 	if q.members == 1 {
 		score[2] = 0 // one instance's response is its own
 	}
-	if q.members > 1 && !common(q.along, q.members) {
-		score = [3]float64{min(score[0], release), min(score[1], release), min(score[2], release)}
+	for k, p := range [3]part{partLoad, partRoutes, partSelf} {
+		if q.members > 1 && !common(q.along[p], q.members) {
+			score[k] = min(score[k], release*0.99)
+		}
 	}
 	return j.tellPool(dst, f, score)
 }
@@ -76,7 +79,7 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score [3]float64) []ft.V
 			q.cause = ft.WorkloadChanged
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise
-		v.Shared = float32(q.along) / float32(q.members)
+		v.Shared = float32(max(q.along[partLoad], q.along[partRoutes], q.along[partSelf])) / float32(q.members)
 		j.poolWhy(v, f)
 	}
 	q.toldAgo++

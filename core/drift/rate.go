@@ -28,75 +28,66 @@ const (
 	raiseShare = 2.0 // the self thresholds rise by so much times the share that drifts alike
 )
 
-// stir is the score that counts for the peers: routes are counted apart.
-func (t *track) stir() float64 { return max(t.score[partLoad], t.score[partSelf]) }
-
 // raw is the greatest of a track's scores against its own past, whatever the pool does.
 func (t *track) raw() float64 {
 	return max(t.score[partLoad], t.score[partRoutes], t.score[partSelf])
 }
 
-// cohere finds which instances drift in the direction of the others, and how much their load and routes differ from
-// those of the others.
+// raise is what the threshold of a part is multiplied by for what the pool shares. The peers channel is never raised,
+// and a slope is beyond that of the peers anyway.
+func (t *track) raise(k part) float64 {
+	if !t.common[k] {
+		return 1
+	}
+	return 1 + raiseShare*t.alike[k]
+}
+
+// cohere finds, for load, routes and response each, which instances drift in the direction of the others, and how
+// much their load and routes differ from those of the others.
 func (j *Judge) cohere() {
-	s, d := &j.scratch, len(j.cols)
-	sum := s.sum
-	clear(sum)
-	members, rerouted := 0, 0
+	s := &j.scratch
+	j.pool.members = 0
 	for r := range s.index {
-		if !s.judged(r) || !s.peer[r] {
+		if !s.judged(r) {
 			continue
 		}
-		members++
 		t := &j.tracks[s.index[r]]
-		if t.score[partRoutes] >= stirred {
-			rerouted++
+		t.alike, t.common = [parts]float64{}, [parts]bool{}
+		if s.peer[r] {
+			j.pool.members++
 		}
-		if t.stir() >= stirred {
-			addUnit(sum, s.w[r*d:(r+1)*d])
+	}
+	j.coherePart(partLoad, j.firstLoad, j.work)
+	j.coherePart(partRoutes, 0, 0)
+	j.coherePart(partSelf, j.work, len(j.cols))
+	j.relative()
+}
+
+// coherePart does so for one part: by the columns from a to b of the drift vectors, by the scores alone where there
+// are none.
+func (j *Judge) coherePart(k part, a, b int) {
+	s, d := &j.scratch, len(j.cols)
+	sum := s.sum[a:b]
+	clear(sum)
+	stirs := func(r int) bool { return s.judged(r) && s.peer[r] && j.tracks[s.index[r]].score[k] >= stirred }
+	for r := range s.index {
+		if stirs(r) {
+			addUnit(sum, s.w[r*d+a:r*d+b])
 		}
 	}
 	along := 0
 	for r := range s.index {
-		if s.judged(r) && s.peer[r] && j.tracks[s.index[r]].stir() >= stirred && cosine(s.w[r*d:(r+1)*d], sum) >= alike {
+		if stirs(r) && (a == b || cosine(s.w[r*d+a:r*d+b], sum) >= alike) {
 			along++
+			j.tracks[s.index[r]].alike[k] = 1
 		}
 	}
-	j.pool.members, j.pool.along = members, max(along, rerouted)
+	j.pool.along[k] = along
 	for r := range s.index {
-		if s.judged(r) {
-			j.share(r, members, along, rerouted)
+		if stirs(r) && j.tracks[s.index[r]].alike[k] > 0 {
+			t := &j.tracks[s.index[r]]
+			t.alike[k], t.common[k] = float64(along)/float64(j.pool.members), common(along, j.pool.members)
 		}
-	}
-	j.relative()
-}
-
-// share tells row r how much of the pool drifts as it does.
-func (j *Judge) share(r, members, along, rerouted int) {
-	s, d := &j.scratch, len(j.cols)
-	t := &j.tracks[s.index[r]]
-	t.shared, t.coherent, t.rerouted, t.common = 0, false, 0, false
-	if !s.peer[r] || members < 2 {
-		return
-	}
-	if t.stir() >= stirred && cosine(s.w[r*d:(r+1)*d], s.sum) >= alike {
-		t.shared, t.coherent = float64(along)/float64(members), common(along, members)
-	}
-	if t.score[partRoutes] >= stirred {
-		t.rerouted, t.common = float64(rerouted)/float64(members), common(rerouted, members)
-	}
-}
-
-// raise is what the threshold of a part is multiplied by for what the pool shares. The peers channel is never raised,
-// and a slope is beyond that of the peers anyway.
-func (t *track) raise(k part) float64 {
-	switch {
-	case (k == partLoad || k == partSelf) && t.coherent:
-		return 1 + raiseShare*t.shared
-	case k == partRoutes && t.common:
-		return 1 + raiseShare*t.rerouted
-	default:
-		return 1
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 const (
 	release  = stat.Release
 	explains = 0.6 // of its threshold: from here on a change of routes explains a response
-	distant  = 2.0 // thresholds: of a load so far off, nothing learnt tells what responses to expect
+	distant  = 3.0 // thresholds: of a load so far off, nothing learnt tells what responses to expect
 	agrees   = 0.6 // of its threshold: from here on peers confirm what self sees
 	lingers  = 2.0 // times Learn: a response may outlast the change of work that brought it about
 	retell   = 3   // rows between two tellings for the score or the explanation alone
@@ -71,7 +71,7 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	*v = ft.Verdict{
 		Slot: v.Slot, Life: v.Life, Level: level, Score: float32(s[lead]), SelfLoad: float32(s[partLoad]),
 		SelfResp: float32(max(s[partSelf], s[partSlope])), PeersLoad: float32(t.apart), PeersResp: float32(s[partPeers]),
-		Categories: float32(s[partRoutes]), Shared: float32(max(t.shared, t.rerouted)), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
+		Categories: float32(s[partRoutes]), Shared: float32(max(t.alike[partLoad], t.alike[partRoutes], t.alike[partSelf])), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
 	}
 	if lead == partPeers {
 		v.Channel = ft.Peers
@@ -103,8 +103,14 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 	members := j.pool.members
 	routes := t.score[partRoutes] >= explains // explain more than what the load does
-	coherent := t.coherent && !routes || t.common && routes
 	explained := routes || t.score[partLoad] >= 1 || t.outside
+	coherent := t.common[partSelf]
+	switch {
+	case routes:
+		coherent = t.common[partRoutes]
+	case explained:
+		coherent = t.common[partLoad]
+	}
 	sick := s[partPeers] >= 1 || s[partSlope] >= 1
 	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
 		sick = sick || s[partPeers] >= release || s[partSlope] >= release

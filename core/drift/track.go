@@ -19,11 +19,10 @@ type track struct {
 	rho                               float64
 	widen                             float64
 	score                             [parts]float64
-	apart                             float64 // load or routes relative to the peers'
-	outside                           bool    // the load is outside of its learnt range: responses are not trusted
-	shared                            float64 // share of the pool that drifts alike
-	rerouted                          float64 // share of the pool whose routes changed, as its own did
-	coherent, common                  bool    // enough of the pool does
+	apart                             float64        // load or routes relative to the peers'
+	outside                           bool           // the load is outside of its learnt range: responses are not trusted
+	alike                             [parts]float64 // share of the pool that drifts alike
+	common                            [parts]bool    // enough of the pool does
 
 	above  [parts]uint32 // levels of the calibration grid that are on
 	frozen bool
