@@ -120,11 +120,11 @@ func realGroup(t *testing.T, parent string) string {
 		t.Skipf("no control group may be made here: %v", err)
 	}
 	t.Cleanup(func() {
-		for range 200 {
+		for range 1000 {
 			if err := os.Remove(dir); err == nil {
 				return
 			}
-			time.Sleep(10 * time.Millisecond) // its last process is still being cleared away
+			time.Sleep(20 * time.Millisecond) // its last process is still being cleared away
 		}
 		t.Errorf("%s cannot be removed", dir)
 	})
