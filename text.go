@@ -81,8 +81,8 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 func (s *Size) UnmarshalText(b []byte) error {
 	t, n := strings.TrimSpace(string(b)), 1.0
 	for _, u := range sizeUnits {
-		if strings.HasSuffix(t, u.name) {
-			t, n = strings.TrimSpace(strings.TrimSuffix(t, u.name)), u.n
+		if head, ok := strings.CutSuffix(t, u.name); ok {
+			t, n = strings.TrimSpace(head), u.n
 			break
 		}
 	}

@@ -11,7 +11,6 @@ package engine
 
 import (
 	"context"
-
 	"time"
 
 	ft "github.com/fettle-dev/fettle"

@@ -140,8 +140,7 @@ func (c *call) guarded(ctx context.Context) (f ft.Finished) {
 		return f
 	}
 	f.Err = err.Error()
-	var start *ft.StartError
-	if errors.As(err, &start) {
+	if start, ok := errors.AsType[*ft.StartError](err); ok {
 		f.Err, f.Output = start.Ref.String()+" did not start: "+start.Why, start.Output
 	}
 	return f

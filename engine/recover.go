@@ -75,11 +75,12 @@ func (t *settler) listed(id ft.InstanceID) *ft.Instance {
 	return &t.list[i]
 }
 
-// found adopts all that is listed, except what a pending action made: that comes with the action's outcome.
+// found adopts all that is listed, except what a pending action made: that comes with the action's outcome, now or,
+// for a Start, when it is asked for again. Only the driver can tell whether what it lists has passed its startup probe.
 func (t *settler) found(pending []ft.Action) {
 	for i := range t.list {
 		in := &t.list[i]
-		if slices.ContainsFunc(pending, func(a ft.Action) bool { return t.made(&a) == in }) {
+		if slices.ContainsFunc(pending, func(a ft.Action) bool { return t.made(&a) == in || a.Verb == ft.Start && a.Ref == in.Ref }) {
 			continue
 		}
 		t.add(&ft.Found{Stamp: t.stamp, Instance: *in, Knobs: t.knobs(in)})
@@ -110,16 +111,13 @@ func (t *settler) missing(members []plan.Member, pending []ft.Action) {
 	}
 }
 
-// made is the running instance that a Start or FullReset brought up, nil if it did not.
+// made is the running instance that a FullReset brought up, nil if it did not.
 func (t *settler) made(a *ft.Action) *ft.Instance {
 	in := t.listed(a.Ref.ID)
-	if in == nil || in.Exit != nil {
+	if a.Verb != ft.FullReset || in == nil || in.Exit != nil || in.Generation != a.Ref.Generation+1 {
 		return nil
 	}
-	if a.Verb == ft.Start && in.Ref == a.Ref || a.Verb == ft.FullReset && in.Generation == a.Ref.Generation+1 {
-		return in
-	}
-	return nil
+	return in
 }
 
 // settle says how a pending action ended, as far as what exists can tell. Where it cannot, the action counts as not

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -26,7 +25,7 @@ type stored struct {
 
 func newStored(t *testing.T) *stored {
 	t.Helper()
-	s, err := journal.Open(filepath.Join(t.TempDir(), "journal.db"), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, err := journal.Open(filepath.Join(t.TempDir(), "journal.db"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,16 +99,17 @@ func TestRecoverSettlesWhatTheBrainLeft(t *testing.T) {
 		list []ft.Instance
 		want string // outcome of each pending action, and what else is said
 	}{
-		{"start came up", nil, ft.Start, both, "configured, start web-1 done, start web-2 done"},
+		{"starts may have come up", nil, ft.Start, both, "configured, start web-1 skipped, start web-2 skipped"},
 		{
 			"start did not come up", nil, ft.Start, both[1:],
-			"configured, start web-1 skipped, start web-2 done",
+			"configured, start web-1 skipped, start web-2 skipped",
 		},
-		{"start died at once", nil, ft.Start, []ft.Instance{dead("web-1"), both[1]}, "configured, found web-1, start web-1 skipped, start web-2 done"},
+		{"start died at once", nil, ft.Start, []ft.Instance{dead("web-1"), both[1]}, "configured, start web-1 skipped, start web-2 skipped"},
 		{"drain", command("reset-full", "web-1"), ft.Drain, both, "configured, found web-1, found web-2, drain web-1 skipped"},
 		{"full reset not begun", command("reset-full", "web-1"), ft.FullReset, both, "configured, found web-1, found web-2, full-reset web-1 skipped"},
 		{
-			"full reset came up", command("reset-full", "web-1"), ft.FullReset, []ft.Instance{running("web-1", 2), both[1]},
+			"full reset came up", command("reset-full", "web-1"), ft.FullReset,
+			[]ft.Instance{running("web-1", 2), both[1]},
 			"configured, found web-2, full-reset web-1 done",
 		},
 		{"full reset left nothing", command("reset-full", "web-1"), ft.FullReset, both[1:], "configured, found web-2, full-reset web-1 failed"},

@@ -211,8 +211,7 @@ func (s *Store) SaveProfile(ctx context.Context, pool ft.PoolName, b []byte) err
 
 // damaged tells a broken file from one that cannot be reached.
 func damaged(err error) bool {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		const corrupt, notADatabase = 11, 26 // https://www.sqlite.org/rescode.html
 		return e.Code()&0xff == corrupt || e.Code()&0xff == notADatabase
 	}

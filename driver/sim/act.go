@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,23 +90,28 @@ func (w *World) prepare(a ft.Action) outcome {
 	return outcome{quick, func() (*ft.Finished, error) { return nil, fmt.Errorf("%s: %w", a.Verb, ft.ErrInvalid) }}
 }
 
-// start brings up a life; idempotent by Ref, as drivers are.
+// start brings up a life, which is listed at once; idempotent by Ref, as drivers are.
 func (w *World) start(a ft.Action, takes time.Duration, ref ft.Ref) outcome {
+	in := w.find(ref.ID)
+	if in == nil || in.Ref != ref || in.Exit != nil {
+		work := a.Work
+		if in != nil && a.Verb == ft.FullReset {
+			work = in.Work
+		}
+		in = w.begin(ref, work)
+		in.starting = true
+	}
 	return outcome{takes, func() (*ft.Finished, error) {
 		in := w.find(ref.ID)
-		if in == nil || in.Ref != ref || in.Exit != nil {
-			work := a.Work
-			if in != nil && a.Verb == ft.FullReset {
-				work = in.Work
-			}
-			if w.fails != 0 {
-				w.fails--
-				if in != nil {
-					w.remove(in)
-				}
-				return nil, &ft.StartError{Ref: ref, Why: w.why, Output: "listening failed: address in use"}
-			}
-			in = w.begin(ref, work)
+		switch {
+		case in == nil || in.Ref != ref || in.Exit != nil:
+			return nil, &ft.StartError{Ref: ref, Why: "it ended while it started"}
+		case in.starting && w.fails != 0:
+			w.fails--
+			w.remove(in)
+			return nil, &ft.StartError{Ref: ref, Why: w.why, Output: "listening failed: address in use"}
+		case in.starting:
+			in.starting, in.read, in.Born = false, w.now, w.now.UTC().Round(0)
 		}
 		v := in.view()
 		return &ft.Finished{Instance: &v, Knobs: knobs(in)}, nil
@@ -171,7 +177,7 @@ func (w *World) softReset(a ft.Action) outcome {
 
 func failed(err error) *ft.Finished {
 	f := &ft.Finished{Err: err.Error()}
-	if s, ok := err.(*ft.StartError); ok { //nolint:errorlint // made here, never wrapped
+	if s, ok := errors.AsType[*ft.StartError](err); ok {
 		f.Err, f.Output = s.Ref.String()+" did not start: "+s.Why, s.Output
 	}
 	return f

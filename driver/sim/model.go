@@ -184,15 +184,25 @@ func (w *World) respond(in *instance, offered, given, cost float64) {
 		name string
 		v    float64
 	}{
-		{ft.DimOffered, offered}, {ft.DimRequests, given}, {ft.DimBytesIn, given * 600 * math.Exp(0.02*n[noiseIO])},
-		{ft.DimBytesOut, out}, {ft.DimInFlight, inFlight}, {ft.DimErrors, errs}, {ft.DimP50, p50}, {ft.DimP99, p99},
-		{ft.DimCPU, cpu}, {ft.DimCPUUser, 0.8 * cpu}, {ft.DimCPUSys, 0.2 * cpu * math.Exp(0.05*n[noiseSystem])},
+		{ft.DimOffered, offered},
+		{ft.DimRequests, given},
+		{ft.DimBytesIn, given * 600 * math.Exp(0.02*n[noiseIO])},
+		{ft.DimBytesOut, out},
+		{ft.DimInFlight, inFlight},
+		{ft.DimErrors, errs},
+		{ft.DimP50, p50},
+		{ft.DimP99, p99},
+		{ft.DimCPU, cpu},
+		{ft.DimCPUUser, 0.8 * cpu},
+		{ft.DimCPUSys, 0.2 * cpu * math.Exp(0.05*n[noiseSystem])},
 		{ft.DimRunQueue, 0.02 * cpu * math.Exp(0.2*n[noiseSystem])},
 		{ft.DimSwitches, 20 + given*(4+200*wait)*math.Exp(0.05*n[noiseSystem])},
-		{ft.DimRSS, baseMemory + anon}, {ft.DimAnon, anon},
+		{ft.DimRSS, baseMemory + anon},
+		{ft.DimAnon, anon},
 		{ft.DimMinor, 5 + given*2*math.Exp(0.1*n[noiseMemory]) + in.fault.leak/4096},
 		{ft.DimWritten, given * 200 * math.Exp(0.05*n[noiseIO])},
-		{ft.DimThreads, 9}, {ft.DimFDs, 18 + math.Round(inFlight) + math.Round(in.fds)},
+		{ft.DimThreads, 9},
+		{ft.DimFDs, 18 + math.Round(inFlight) + math.Round(in.fds)},
 	} {
 		in.x[w.schema.Index(v.name)] = v.v
 	}

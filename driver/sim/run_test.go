@@ -20,14 +20,13 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // memory is a journal without a disk, whose troubles are scripted. Events go through their text form, as in the real
 // one.
 type memory struct {
-	entries  []entryOf
-	state    []byte
-	upTo     uint64
-	delay    time.Duration
-	failing  string // every write fails
-	hanging  bool   // no write is answered
-	waiting  []wait
-	appended int
+	entries []entryOf
+	state   []byte
+	upTo    uint64
+	delay   time.Duration
+	failing string // every write fails
+	hanging bool   // no write is answered
+	waiting []wait
 }
 
 type entryOf struct {

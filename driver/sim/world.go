@@ -83,6 +83,7 @@ func (w *World) Orphan() { w.epoch++ }
 // instance is one virtual process.
 type instance struct {
 	ft.Instance
+	starting bool // listed, and not through its startup probe
 	admitted bool
 	weight   float64
 	ejected  bool // the router gives it nothing
