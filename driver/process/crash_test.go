@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,6 +223,65 @@ func TestLateShim(t *testing.T) {
 	}
 	if get(t, in, "/") != "ok\n" {
 		t.Error("the instance was disturbed")
+	}
+}
+
+// TestShimWaitsForTheLock holds the lock as a recovery does, and clears the record under it: the shim that waits must
+// find its launch unwanted.
+func TestShimWaitsForTheLock(t *testing.T) {
+	w := newWorld(t)
+	p := w.pool("serve")
+	in := w.start(&p, 1)
+	record, err := os.ReadFile(filepath.Join(filepath.Dir(w.data(in)), "instance.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := regexp.MustCompile(`"token": "(\w+)"`).FindSubmatch(record)[1]
+	dir := filepath.Join(t.TempDir(), "web-1")
+	w.write(filepath.Join(dir, "instance.json"), string(record))
+	w.write(filepath.Join(dir, "lock"), "")
+	held, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(exe, process.ShimCommand, dir, string(token))
+	c.ExtraFiles = []*os.File{pipe}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pipe.Close()
+	eventually(t, "the shim has opened the lock", func() bool {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+		return slices.ContainsFunc(fds, func(fd string) bool {
+			to, _ := os.Readlink(fd)
+			return to == filepath.Join(dir, "lock")
+		})
+	})
+	if err := os.Remove(filepath.Join(dir, "instance.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	why, _ := io.ReadAll(r)
+	if err := c.Wait(); c.ProcessState.ExitCode() != 126 || !strings.Contains(string(why), "instance.json") {
+		t.Errorf("the shim ended with %v and said %q, want 126 and that the record is gone", err, why)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "process.json")); err == nil {
+		t.Error("the shim noted an identity")
 	}
 }
 

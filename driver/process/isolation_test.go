@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"regexp"
@@ -74,6 +75,9 @@ func (w *world) status(change func(*ft.Pool)) map[string]string {
 }
 
 func TestPrivileges(t *testing.T) {
+	// What the daemon ignores, as under nohup, its instances must not.
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
 	w := newWorld(t)
 	s := w.status(nil)
 	want := map[string]string{

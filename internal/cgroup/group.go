@@ -43,7 +43,11 @@ func (g Group) dirs() []string {
 // Make creates the group's directories, and the parents' v2 controllers where another process removed the parents.
 func (g Group) Make() error {
 	for _, d := range g.dirs() {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+		err := os.MkdirAll(d, 0o755)
+		if errors.Is(err, fs.ErrNotExist) { // another daemon swept the empty parent away in between
+			err = os.MkdirAll(d, 0o755)
+		}
+		if err != nil {
 			return fmt.Errorf("make control group: %w", err)
 		}
 	}

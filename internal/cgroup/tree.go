@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,7 +70,28 @@ func Find(name string) *Tree {
 		}
 		t.v1[c] = dir
 	}
+	t.sweep()
 	return t
+}
+
+// sweep removes the empty parents that killed daemons of other state directories left. One that is still in use is made
+// again by its owner's next group.
+func (t *Tree) sweep() {
+	dirs := slices.Collect(maps.Values(t.v1))
+	if t.v2 != "" {
+		dirs = append(dirs, t.v2)
+	}
+	for _, own := range dirs {
+		es, err := os.ReadDir(filepath.Dir(own))
+		if err != nil {
+			continue
+		}
+		for _, e := range es {
+			if d := filepath.Join(filepath.Dir(own), e.Name()); e.IsDir() && d != own {
+				_ = os.Remove(d) // the kernel refuses where anything is in it
+			}
+		}
+	}
 }
 
 func (t *Tree) say(format string, a ...any) { t.why = append(t.why, fmt.Sprintf(format, a...)) }
