@@ -82,7 +82,7 @@ func (f *flight) answer() {
 func (f *flight) again() {
 	f.mu.Lock()
 	f.conn, f.answered = nil, false
-	if f.cause == causeMoved {
+	if f.cause != causeClient {
 		f.cause = notStopped
 	}
 	f.mu.Unlock()
