@@ -35,7 +35,7 @@ type plan struct {
 	gap    time.Duration // quiet time before
 	lasts  time.Duration // of load and mix; the others last until they are cured
 	victim float64       // 0 to 1: which of the instances in service
-	size   float64       // factor of the load, bytes a second of the leak, seconds of the lock
+	size   float64       // factor of the load, bytes a second of the leak, share of time that the lock is held for nothing
 	seed   uint64        // of the new mix
 }
 
@@ -80,7 +80,7 @@ func draw(seed uint64, ks []kind, speed float64) []plan {
 		case memoryLeaks:
 			p.size = between(1.5, 2.5) * (1 << 20) * speed
 		case lockSlows:
-			p.size = between(0.009, 0.011)
+			p.size = between(0.7, 0.8)
 		case hangs:
 		}
 		if slices.Contains(ks, k) {
@@ -99,8 +99,8 @@ func (p plan) pick(ids []string) string {
 	return ids[min(len(ids)-1, int(p.victim*float64(len(ids))))]
 }
 
-// planted says in words what was done.
-func (p plan) planted(victim string) string {
+// planted says in words what was done; hold is how long the slow lock is held at each request.
+func (p plan) planted(victim string, hold time.Duration) string {
 	switch p.kind {
 	case loadDoubles:
 		return fmt.Sprintf("the load doubles for everyone, for %.0f s", p.lasts.Seconds())
@@ -109,7 +109,7 @@ func (p plan) planted(victim string) string {
 	case memoryLeaks:
 		return fmt.Sprintf("memory leak in %s, %.1f MiB/s", victim, p.size/(1<<20))
 	case lockSlows:
-		return fmt.Sprintf("slow lock in %s, %.1f ms a request", victim, 1e3*p.size)
+		return fmt.Sprintf("slow lock in %s, held %.1f ms longer at each request", victim, 1e3*hold.Seconds())
 	case hangs:
 		return fmt.Sprintf("%s stops answering", victim)
 	}

@@ -20,6 +20,7 @@ const (
 	noFaults   = 4 * time.Minute  // how long nothing may be done when nothing is planted
 	cureLimit  = 2 * time.Minute  // until a fault is gone
 	calmLimit  = 90 * time.Second // until everything is steady again after it
+	rated      = 20 * time.Second // over which the rate of a victim is measured
 	aftermath  = 8 * time.Second  // the windows before and after a fault, in which users are asked
 )
 
@@ -112,7 +113,7 @@ func (d *demo) fault(ctx context.Context, p plan) error {
 	if err := d.plant(ctx, t, proc); err != nil {
 		return err
 	}
-	d.story.say(bold, "PLANTED", "%s (Fettle is not told)", p.planted(t.victim))
+	d.story.say(bold, "PLANTED", "%s (Fettle is not told)", p.planted(t.victim, t.hold))
 	if p.kind == hangs {
 		d.outages = append(d.outages, load.Outage{Instance: t.victim, From: t.planted, To: math.MaxInt64})
 	}
@@ -166,7 +167,9 @@ func (d *demo) plant(ctx context.Context, t *trial, proc *app.Process) error {
 	case memoryLeaks:
 		_, err = proc.Do(ctx, app.Command{Do: app.Leak, Rate: t.size})
 	case lockSlows:
-		_, err = proc.Do(ctx, app.Command{Do: app.SlowLock, Delay: time.Duration(t.size * float64(time.Second))})
+		// Sized by what the victim is asked for, so that it is equally slow whichever it is.
+		t.hold = time.Duration(t.size / max(1, d.gen.Ledger.RateOf(t.victim, t.planted-d.scaled(rated), t.planted)) * float64(time.Second))
+		_, err = proc.Do(ctx, app.Command{Do: app.SlowLock, Delay: t.hold})
 	case hangs:
 		_, err = proc.Do(ctx, app.Command{Do: app.Hang})
 	}

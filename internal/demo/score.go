@@ -60,6 +60,7 @@ type trial struct {
 	plan
 	victim  string        // instance ID; "pool" where it is everyone
 	planted time.Duration // since the demo began
+	hold    time.Duration // of the slow lock, at each request
 	acute   time.Duration // until when the fault itself was there
 	ended   time.Duration // when everything was steady again, or the demo gave up waiting
 	cured   bool

@@ -174,6 +174,19 @@ func (l *Ledger) Window(from, to time.Duration) Window {
 	return w
 }
 
+// RateOf is how many requests a second an instance answered of those that were sent from one time to another.
+func (l *Ledger) RateOf(instance string, from, to time.Duration) float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for i := range l.records {
+		if r := &l.records[i]; r.Instance == instance && r.Sent >= from && r.Sent < to {
+			n++
+		}
+	}
+	return float64(n) / (to - from).Seconds()
+}
+
 // quantile of sorted values, 0 of none.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {

@@ -345,13 +345,16 @@ func TestAccounting(t *testing.T) {
 func TestWindow(t *testing.T) {
 	var l Ledger
 	for i := range 100 {
-		l.Add(Record{Sent: time.Duration(i) * 100 * time.Millisecond, Took: time.Duration(i+1) * time.Millisecond})
+		l.Add(Record{Sent: time.Duration(i) * 100 * time.Millisecond, Took: time.Duration(i+1) * time.Millisecond, Instance: []string{"a", "b"}[i%2]})
 	}
 	l.Add(Record{Sent: 5 * time.Second, Took: time.Hour, Outcome: Timeout})
 	got := l.Window(0, 10*time.Second)
 	want := Window{Requests: 101, Rate: 10.1, Lost: 1, P50: 51 * time.Millisecond, P99: 100 * time.Millisecond}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+	if rate := l.RateOf("b", 0, 5*time.Second); rate != 5 {
+		t.Errorf("rate of b %g/s", rate)
 	}
 	if got := l.Window(20*time.Second, 20*time.Second); got != (Window{}) {
 		t.Errorf("an empty window: %+v", got)
