@@ -130,7 +130,9 @@ func serveOn(network, addr string) int {
 		fmt.Fprintln(os.Stderr, "leaving as asked")
 		os.Exit(code)
 	})
-	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "cache is cold", 503) })
+	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "cache is cold", http.StatusServiceUnavailable)
+	})
 	fmt.Println("serving on", ln.Addr())
 	fmt.Fprintln(os.Stderr, http.Serve(ln, mux))
 	return 1
@@ -158,7 +160,7 @@ func hog() int {
 	http.HandleFunc("POST /take", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Query().Get("mib"))
 		if _, err := syscall.Mmap(-1, 0, n<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE); err != nil {
-			http.Error(w, err.Error(), 500)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	ft "github.com/fettle-dev/fettle"
@@ -178,8 +179,8 @@ func (c *copier) run() error {
 	if err != nil {
 		return err
 	}
-	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := c.seal(dirs[i], filepath.Join(c.to, strings.TrimPrefix(dirs[i], from))); err != nil {
+	for _, dir := range slices.Backward(dirs) {
+		if err := c.seal(dir, filepath.Join(c.to, strings.TrimPrefix(dir, from))); err != nil {
 			return err
 		}
 	}

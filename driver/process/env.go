@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -59,9 +60,7 @@ func environment(p *ft.Pool, w ft.Work, as *account, vars map[string]string) []s
 			env[k] = hook.Expand(v, vars)
 		}
 	}
-	for k, v := range vars {
-		env[k] = v
-	}
+	maps.Copy(env, vars)
 	list := make([]string, 0, len(env))
 	for k, v := range env {
 		list = append(list, k+"="+v)

@@ -101,7 +101,7 @@ func become(dir, token string) error {
 func explainExec(path string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("%w: it is neither a program for this machine nor a script that starts with #!", err)
+		return fmt.Errorf("%w: it is neither a program for this machine nor a script whose first line is #! and an interpreter", err)
 	case errors.Is(err, syscall.ENOENT):
 		if _, e := os.Stat(path); e == nil {
 			return fmt.Errorf("%w: the interpreter or loader that it names does not exist", err)

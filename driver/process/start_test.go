@@ -50,10 +50,14 @@ func TestFailedStarts(t *testing.T) {
 		why, said string
 	}{
 		"crash": {shape: "crash", why: `^exited with status 3 after [0-9.]+m?s$`, said: "fatal: no such database: orders"},
-		"no such command": {change: func(_ *world, p *ft.Pool) { p.Image.Command = []string{"no-such-server"} },
-			why: `^command "no-such-server": not found in PATH /`},
-		"no such file": {change: func(_ *world, p *ft.Pool) { p.Image.Command = []string{"./bin/server"} },
-			why: `^command /.*/data/bin/server: does not exist`},
+		"no such command": {
+			change: func(_ *world, p *ft.Pool) { p.Image.Command = []string{"no-such-server"} },
+			why:    `^command "no-such-server": not found in PATH /`,
+		},
+		"no such file": {
+			change: func(_ *world, p *ft.Pool) { p.Image.Command = []string{"./bin/server"} },
+			why:    `^command /.*/data/bin/server: does not exist`,
+		},
 		"not executable": {change: func(w *world, p *ft.Pool) {
 			w.write(filepath.Join(w.image, "server"), "#!/bin/sh\n")
 			p.Image.Command = []string{"./server"}
@@ -68,16 +72,26 @@ func TestFailedStarts(t *testing.T) {
 			_ = os.Chmod(filepath.Join(w.image, "server"), 0o755)
 			p.Image.Command = []string{"./server"}
 		}, why: `the interpreter or loader that it names does not exist`},
-		"no working directory": {shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.WorkDir = "/no/such/place" },
-			why: `working directory.*/no/such/place`},
-		"no image": {shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.Dir = "/no/such/image" },
-			why: `^copy /no/such/image: `},
-		"no such user": {shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.User = "no-such-user" },
-			why: `^user "no-such-user": `},
-		"no port": {shape: "sleep", change: func(_ *world, p *ft.Pool) { quick(p) },
-			why: `^opened neither \$PORT \d+ nor \$FETTLE_SOCKET within 1s$`},
-		"elsewhere": {shape: "elsewhere", change: func(_ *world, p *ft.Pool) { quick(p) },
-			why: `within 1s: it listens on 127\.0\.0\.1:\d+, not on \$PORT \d+$`},
+		"no working directory": {
+			shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.WorkDir = "/no/such/place" },
+			why: `working directory.*/no/such/place`,
+		},
+		"no image": {
+			shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.Dir = "/no/such/image" },
+			why: `^copy /no/such/image: `,
+		},
+		"no such user": {
+			shape: "serve", change: func(_ *world, p *ft.Pool) { p.Image.User = "no-such-user" },
+			why: `^user "no-such-user": `,
+		},
+		"no port": {
+			shape: "sleep", change: func(_ *world, p *ft.Pool) { quick(p) },
+			why: `^opened neither \$PORT \d+ nor \$FETTLE_SOCKET within 1s$`,
+		},
+		"elsewhere": {
+			shape: "elsewhere", change: func(_ *world, p *ft.Pool) { quick(p) },
+			why: `within 1s: it listens on 127\.0\.0\.1:\d+, not on \$PORT \d+$`,
+		},
 		"daemonize": {shape: "daemonize", why: `^exited with status 0 after .* and left 1 running: the command must stay in the foreground`},
 		"probe": {shape: "serve", change: func(_ *world, p *ft.Pool) {
 			quick(p)

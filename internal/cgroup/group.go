@@ -192,10 +192,10 @@ func (g Group) SetMemory(n int64) error {
 	if dir == "" {
 		return fmt.Errorf("set memory: no memory controller: %w", fs.ErrNotExist)
 	}
-	soft, hard, use := "memory.soft_limit_in_bytes", "memory.limit_in_bytes", "memory.usage_in_bytes"
+	soft, hard := "memory.soft_limit_in_bytes", "memory.limit_in_bytes"
 	if v2 {
-		soft, hard, use = "memory.high", "memory.max", "memory.current"
-		if used, ok := number(filepath.Join(dir, use)); ok && used > HardLimit(n) {
+		soft, hard = "memory.high", "memory.max"
+		if used, ok := number(filepath.Join(dir, "memory.current")); ok && used > HardLimit(n) {
 			return fmt.Errorf("set memory to %d: %d bytes used: %w", n, used, ErrInUse)
 		}
 	}

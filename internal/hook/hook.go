@@ -194,7 +194,7 @@ func credential(s ft.Scope) (*syscall.Credential, error) {
 	for line := range strings.Lines(string(b)) {
 		name, rest, _ := strings.Cut(line, ":")
 		var ids []uint32
-		for _, w := range strings.Fields(rest) {
+		for w := range strings.FieldsSeq(rest) {
 			if n, err := strconv.ParseUint(w, 10, 32); err == nil {
 				ids = append(ids, uint32(n))
 			}
