@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,7 @@ func TestAnOldOneIsReplacedWhereThereIsRoom(t *testing.T) {
 		w.do(w.judge(3, ft.Critical, ft.InstanceChanged))
 		w.run(time.Minute)
 		w.want("opened", c.want, 1)
+		w.want("opened", "", 5) // and nobody else is touched
 		if len(w.service) != 4 {
 			t.Fatalf("%d serve\n%s", len(w.service), w.story())
 		}
@@ -356,6 +358,25 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+func TestAnExitReportedBeforeTheStartThatMadeItIsNotLost(t *testing.T) {
+	w := newWorld(t, webPool(2))
+	w.early = func(a *ft.Action) bool { return a.Verb == ft.Start && a.Ref.ID == "web-1" }
+	w.do()
+	w.run(20 * time.Second)
+	w.want("intended", "admit web-1: ", 0)
+	w.want("opened", "replace web-1: it exited with status 1: started anew", 1)
+	if len(w.service) != 2 {
+		t.Fatalf("%d serve\n%s", len(w.service), w.story())
+	}
+	w.early = func(a *ft.Action) bool { return a.Verb == ft.FullReset && a.Ref.Generation == 2 }
+	w.do(w.exit(w.ref(1)))
+	w.run(20 * time.Second)
+	if got := w.ref(1).Generation; got != 4 || len(w.service) != 2 {
+		t.Fatalf("generation %d, %d serve\n%s", got, len(w.service), w.story())
+	}
+	w.replayed(webPool(2))
+}
+
 func TestAdoption(t *testing.T) {
 	w := newWorld(t, webPool(4))
 	for i := range uint32(4) {
@@ -391,5 +412,111 @@ func TestObserveOnlyExplains(t *testing.T) {
 	}
 	if got := strings.Join(verbs, ", "); got != "drain web-3, soft-reset web-3, admit web-3" {
 		t.Fatalf("preview %q", got)
+	}
+}
+
+func TestDisruptionsAnHourAreBoundedByReason(t *testing.T) {
+	w := newWorld(t, webPool(4, func(p *ft.Pool) { p.Heal.PerHour = 2 }))
+	w.up()
+	w.run(2 * time.Minute)
+	for i := range uint32(3) {
+		w.do(w.judge(i+1, ft.Critical, ft.InstanceChanged))
+		w.run(10 * time.Second)
+		w.do(w.judge(i+1, ft.Steady, ft.CauseUnknown))
+		w.run(10 * time.Second)
+		if i == 2 {
+			w.do(w.judge(3, ft.Critical, ft.InstanceChanged))
+			w.run(10 * time.Second)
+		}
+	}
+	w.want("opened", "soft-reset", 2)
+	w.want("declined", "2 planned disruptions began in the last hour, at most 2 may", 2) // once for each time it fell ill
+	w.do(&ft.Commanded{Stamp: w.stamp(), Command: ft.Command{Kind: "reset-soft", Target: "web-4", By: "cli"}})
+	w.run(10 * time.Second)
+	w.want("opened", "soft-reset web-4: reset-soft asked by cli", 1) // people have a budget of their own
+	w.run(time.Hour)
+	w.want("opened", "evict web-3", 1) // it is old by now
+	if n := w.s.Summary(w.now).DisruptionsLastHour; n != 1 {
+		t.Fatalf("%d disruptions in the last hour\n%s", n, w.story())
+	}
+}
+
+func TestValidIsAskedAgainRightBeforeTheAct(t *testing.T) {
+	drained := func(change func(w *world)) error {
+		w := newWorld(t, webPool(4))
+		w.up()
+		w.run(2 * time.Minute)
+		w.do(w.judge(3, ft.Critical, ft.InstanceChanged))
+		w.run(3*time.Second + 500*time.Millisecond)
+		p := w.s.Pending(nil)
+		if len(p) != 1 || p[0].Verb != ft.Drain {
+			t.Fatalf("pending %v\n%s", p, w.story())
+		}
+		if err := w.s.Valid(&p[0], w.now); err != nil {
+			t.Fatal(err)
+		}
+		change(w)
+		return w.s.Valid(&p[0], w.now)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(w *world)
+		kind   error
+		says   string
+	}{
+		{"it is better", func(w *world) { w.do(w.judge(3, ft.Low, ft.InstanceChanged)) }, ft.ErrBusy, "it is better by itself: low"},
+		{"the pool drifts", func(w *world) {
+			w.do(w.judge(3, ft.Critical, ft.InstanceChanged, func(j *ft.Judged) { j.Verdict.Extent = ft.WholePool }))
+		}, ft.ErrBusy, "the whole pool drifts"},
+		{"the breaker", func(w *world) { w.do(w.judge(1, ft.Critical, ft.InstanceChanged)) }, ft.ErrBusy, "the breaker is on"},
+		{"a pause", func(w *world) {
+			w.do(&ft.Commanded{Stamp: w.stamp(), Command: ft.Command{Kind: "pause", By: "ann"}})
+		}, ft.ErrBusy, "the pool is paused by ann"},
+		{"the others left", func(w *world) {
+			for _, i := range []uint32{1, 2, 4} {
+				w.apply(w.exit(w.ref(i)))
+			}
+		}, ft.ErrBusy, "last one in service"},
+		{"done meanwhile", func(w *world) { w.run(time.Second) }, ft.ErrConflict, "not under way"},
+	} {
+		if err := drained(c.change); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %v, %q", c.name, err, c.kind, c.says)
+		}
+	}
+}
+
+func TestRowsLeaveOutWhatHasNoProcessAndHoldWhatIsUnderAnAction(t *testing.T) {
+	w := newWorld(t, webPool(4, func(p *ft.Pool) { p.Heal.Breaker = 1 }))
+	w.up()
+	w.run(2 * time.Minute)
+	w.do(w.exit(w.ref(1)))
+	w.do(w.judge(3, ft.Critical, ft.InstanceChanged))
+	w.run(500 * time.Millisecond)
+	w.do(&ft.Unresponsive{Stamp: w.stamp(), Ref: w.ref(4), Probe: "readiness"})
+	rows, ins := w.s.Rows(nil, nil, w.now)
+	if len(rows) != 3 || len(ins) != 3 {
+		t.Fatalf("%d rows of 3 that run", len(rows))
+	}
+	for i, r := range rows {
+		ref, ok := w.s.RefOf(r.Slot)
+		if !ok || ref != ins[i].Ref || ref.Life() != r.Life {
+			t.Fatalf("row %d: %v, %v", i, ref, ins[i].Ref)
+		}
+		if want := ref.ID != "web-4"; r.Serving != want || r.Held {
+			t.Fatalf("%s: %+v", ref, r)
+		}
+	}
+	w.run(3 * time.Second)
+	rows, _ = w.s.Rows(nil, nil, w.now)
+	if r := rows[2]; !r.Held || r.Serving {
+		t.Fatalf("under a soft reset: %+v\n%s", r, w.story())
+	}
+}
+
+func TestARestoredStateRefusesNonsense(t *testing.T) {
+	for _, b := range []string{"", "[]", `{"members":[null]}`, `{"members":[{"instance":{"id":"a-2"}},{"instance":{"id":"a-1"}}]}`, `{"operations":[null]}`} {
+		if _, err := Restore([]byte(b)); err == nil {
+			t.Errorf("%q was restored", b)
+		}
 	}
 }

@@ -35,6 +35,7 @@ func TestPlannerProperties(t *testing.T) {
 			}
 			return ""
 		}
+		w.early = func(a *ft.Action) bool { return fails[int(a.ID+7)%32] && fraction(a.ID+1) < trouble/2 }
 		w.do()
 		t.Repeat(map[string]func(*rapid.T){
 			"wait": func(t *rapid.T) {
@@ -48,6 +49,7 @@ func TestPlannerProperties(t *testing.T) {
 			"command":    func(t *rapid.T) { w.drawCommand(t) },
 			"health":     func(t *rapid.T) { w.do(w.health(rapid.Float64Range(0.001, 1).Draw(t, "p99"))) },
 			"takeover":   func(*rapid.T) { w.do(&ft.Began{Stamp: w.stamp(), Version: "x"}) },
+			"restore":    func(*rapid.T) { w.restore() },
 			"journal":    func(t *rapid.T) { w.drawJournal(t) },
 			"stale fact": func(t *rapid.T) { w.drawStale(t) },
 			"":           func(*rapid.T) { w.known() },
@@ -171,6 +173,17 @@ func (w *world) health(p99 float64) *ft.Health {
 	return h
 }
 
+// restore goes on with what a snapshot keeps.
+func (w *world) restore() {
+	w.t.Helper()
+	s, err := Restore(w.snapshot(w.s))
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	w.s = s
+	w.think()
+}
+
 // known: what runs is known, and what is in service runs.
 func (w *world) known() {
 	w.t.Helper()
@@ -206,6 +219,7 @@ func (w *world) known() {
 func (w *world) order() {
 	w.t.Helper()
 	w.fail = func(*ft.Action) string { return "" }
+	w.early = func(*ft.Action) bool { return false }
 	w.do(&ft.JournalState{Stamp: w.stamp()}, &ft.Commanded{Stamp: w.stamp(), Command: ft.Command{Kind: "resume"}})
 	calm := func() {
 		for _, m := range w.s.d.Members {

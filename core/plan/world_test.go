@@ -41,6 +41,7 @@ type world struct {
 
 	delay func(a *ft.Action) time.Duration
 	fail  func(a *ft.Action) string
+	early func(a *ft.Action) bool // what the verb makes exits before its outcome is known
 }
 
 type job struct {
@@ -57,6 +58,7 @@ func newWorld(t reporter, p ft.Pool) *world {
 		values: map[string]float64{}, serials: map[ft.InstanceID]bool{}, cleared: map[ft.InstanceID]bool{},
 		delay: func(*ft.Action) time.Duration { return time.Second },
 		fail:  func(*ft.Action) string { return "" },
+		early: func(*ft.Action) bool { return false },
 	}
 }
 
@@ -239,7 +241,11 @@ func (w *world) run(d time.Duration) {
 		if len(w.jobs) > 0 && !w.jobs[0].at.After(w.now) {
 			j := w.jobs[0]
 			w.jobs = w.jobs[1:]
-			w.apply(w.perform(&j.a))
+			f := w.perform(&j.a)
+			if f.Instance != nil && w.early(&j.a) {
+				w.apply(w.exit(f.Instance.Ref))
+			}
+			w.apply(f)
 		}
 		w.think()
 	}
