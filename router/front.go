@@ -66,8 +66,12 @@ func Attach(ctx context.Context, o FrontOptions) (*Front, error) {
 }
 
 func (f *Front) attach(ctx context.Context) error {
-	h, err := f.link.hello(ctx)
+	asked, cancel := context.WithTimeout(ctx, lastChance)
+	defer cancel()
+	h, err := f.link.hello(asked)
 	if err != nil {
+		f.pid = f.link.owner(ctx)
+		f.bury()
 		return f.launch(ctx)
 	}
 	f.o.Log.Info("attached to the running router", "pid", h.PID, "pools", len(h.Tables))

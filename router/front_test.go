@@ -426,6 +426,9 @@ func TestReadingsFollowTheTraffic(t *testing.T) {
 	eventually(t, "another router", func() bool { return f.PID() != pid })
 	fail.Store(true)
 	read()
+	if d := p.Demand(); d.Arrivals != 0 {
+		t.Errorf("demand across two routers: %+v", d)
+	}
 	get(40, "/users/2")
 	if v = read(); v[ft.DimOffered] != 40 || v[ft.DimRequests] <= n || v[ft.DimErrors] != 1 {
 		t.Errorf("after a restart and 40 failures: %v", v)
@@ -476,6 +479,82 @@ func TestTheControlSideHearsWhoDoesNotAnswer(t *testing.T) {
 	})
 	sick.Store(false)
 	eventually(t, "responsive", func() bool { e, ok := last().(*ft.Responsive); return ok && e.Ref == in.Ref })
+}
+
+func TestShutdownLetsRequestsFinish(t *testing.T) {
+	f := attach(t, t.TempDir(), nil)
+	if err := f.Open(t.Context(), pool()); err != nil {
+		t.Fatal(err)
+	}
+	entered, gate := make(chan struct{}), make(chan struct{})
+	in := member(1, backend(t, func(w http.ResponseWriter, q *http.Request) {
+		close(entered)
+		<-gate
+		io.WriteString(w, "late")
+	}))
+	if err := f.Pool("web").Admit(t.Context(), in, 1); err != nil {
+		t.Fatal(err)
+	}
+	address, pid := f.Addr("web"), f.PID()
+	got := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + address)
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		b, err := io.ReadAll(resp.Body)
+		got <- fmt.Sprint(string(b), err)
+	}()
+	<-entered
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		ended <- f.Shutdown(ctx)
+	}()
+	eventually(t, "no new connection", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	close(gate)
+	if s := <-got; s != "late<nil>" {
+		t.Errorf("the request in flight got %s", s)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the router is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+}
+
+// A router that does not even answer its control side is replaced.
+func TestARouterThatHangsIsReplaced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for missed heartbeats: some 15 s")
+	}
+	f := attach(t, t.TempDir(), nil)
+	if err := f.Open(t.Context(), pool()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Pool("web").Admit(t.Context(), member(1, backend(t, hello)), 1); err != nil {
+		t.Fatal(err)
+	}
+	was := f.PID()
+	if err := syscall.Kill(was, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(was, syscall.SIGKILL)
+	resp, err := http.Get("http://" + f.Addr("web")) // waits in the listener's queue
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || f.PID() == was {
+		t.Errorf("%s by router %d", resp.Status, f.PID())
+	}
 }
 
 func TestAccessLogHasALineForEachRequest(t *testing.T) {

@@ -130,6 +130,20 @@ func exchange(ctx context.Context, c *wire.Conn, q *wire.Request, with *net.TCPL
 	return r, l, err
 }
 
+// owner is the process that listens on the control socket, also where it does not answer; 0 where there is none.
+func (k *link) owner(ctx context.Context) int {
+	c, err := k.dial(ctx)
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	pid, _, err := c.Peer()
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
 // hello asks the router who it is.
 func (k *link) hello(ctx context.Context) (*wire.Hello, error) {
 	r, _, err := k.ask(ctx, &wire.Request{Op: wire.OpHello}, nil)

@@ -19,7 +19,8 @@ import (
 
 const (
 	startWithin = 10 * time.Second // from the start of a router until it answers
-	silentFor   = 15 * time.Second // without a heartbeat, after which a router counts as hung
+	silentFor   = 10 * time.Second // without a heartbeat, after which a router is asked whether it lives
+	lastChance  = 5 * time.Second  // for its answer
 	logMost     = 16 << 20         // bytes of the router's log after which a new one is begun at the next start
 	backoffMost = 5 * time.Second  // between the starts of routers that die at once
 )
@@ -110,8 +111,8 @@ func (f *Front) follow() {
 		if f.ctx.Err() != nil {
 			return
 		}
-		if _, herr := f.link.hello(f.ctx); herr == nil {
-			continue // it lives: only the stream of events ended
+		if f.lives() {
+			continue // only the stream of events ended
 		}
 		if time.Since(began) > 10*backoffMost {
 			backoff = 0
@@ -131,6 +132,14 @@ func (f *Front) follow() {
 			}
 		}
 	}
+}
+
+// lives asks the router for a sign of life.
+func (f *Front) lives() bool {
+	ctx, cancel := context.WithTimeout(f.ctx, lastChance)
+	defer cancel()
+	_, err := f.link.hello(ctx)
+	return err == nil
 }
 
 // bury kills a router that hangs: the new one needs its socket.

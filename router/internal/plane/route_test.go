@@ -729,3 +729,64 @@ func TestNewInstancesAreProbedBeforeRequestsReachThem(t *testing.T) {
 		return r.stateOf(ref) == "unready" && len(es) > 0 && es[len(es)-1].Probe == "readiness" && !es[len(es)-1].Again
 	})
 }
+
+// Servers that close a kept connection right after an answer, unannounced, lose no POST.
+func TestKeptConnectionsThatTheInstanceClosedAreNotUsed(t *testing.T) {
+	r := newRig(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var posts atomic.Int32
+	closed := make(chan struct{}, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				q, err := http.ReadRequest(bufio.NewReader(c))
+				if err == nil {
+					io.Copy(io.Discard, q.Body)
+					posts.Add(1)
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+				c.Close()
+				if err == nil {
+					closed <- struct{}{}
+				}
+			}()
+		}
+	}()
+	r.admit(ft.Endpoint{Network: "tcp", Address: l.Addr().String()})
+	for range 50 {
+		resp, err := r.client.Post(r.url+"/", "text/plain", strings.NewReader("once"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text(t, resp); resp.StatusCode != 200 {
+			t.Fatalf("got %s %v", resp.Status, resp.Header)
+		}
+		<-closed
+	}
+	if n := posts.Load(); n != 50 {
+		t.Errorf("50 POSTs came as %d", n)
+	}
+}
+
+func TestSlowStartRampsTheWeight(t *testing.T) {
+	now := time.Now()
+	route := &ft.Route{SlowStart: ft.Duration(10 * time.Second)}
+	m := &member{weight: 0.8, since: now.Add(-time.Minute)}
+	if w := m.effective(route, now); w != 0.8 {
+		t.Errorf("long admitted: %g", w)
+	}
+	m.health.returned = now
+	for after, want := range map[time.Duration]float64{0: 0.08, 5 * time.Second: 0.4, 10 * time.Second: 0.8} {
+		if w := m.effective(route, now.Add(after)); w < want-1e-9 || w > want+1e-9 {
+			t.Errorf("%s after its return: %g, want %g", after, w, want)
+		}
+	}
+}
