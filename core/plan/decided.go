@@ -72,6 +72,10 @@ func (s *State) opened(e *ft.Opened) error {
 
 // tell adds the operation to the story of the member's drift or fault.
 func (m *member) tell(o *operation, at time.Time) {
+	if m.Story != nil {
+		prior := *m.Story
+		o.Prior = &prior
+	}
 	fault := hard(o.Reason.Rule) && o.Reason.Rule != ruleEscalate || m.Over != nil
 	switch {
 	case o.Kind == ft.Grow || o.Kind == ft.Shrink || declared(o.Reason.Rule) || o.Reason.Rule == ruleGiveBack:
@@ -129,9 +133,6 @@ func (s *State) intended(e *ft.Intended) error {
 	}
 	if !mv.stays {
 		m.Phase = mv.during
-	}
-	if m.Phase != ft.Ready && m.Phase != ft.Leased {
-		m.Serves = 0
 	}
 	s.touch(m)
 	s.touchPrimary(o)
@@ -213,7 +214,10 @@ const (
 
 // end folds the end of an operation into its member.
 func (s *State) end(o *operation, m *member, e *ft.Closed) {
-	if m.Story != nil && m.Story.Ended.IsZero() {
+	switch {
+	case e.Outcome == outcomeAbandoned && !o.Begun:
+		m.Story = o.Prior // nothing was done
+	case m.Story != nil && m.Story.Ended.IsZero():
 		m.Story.Ended = e.At
 	}
 	m.LookAt = 0

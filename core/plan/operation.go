@@ -86,6 +86,7 @@ type operation struct {
 	Goal   ft.Setting     `json:"goal,omitzero"` // of Retune
 	Was    *ft.Setting    `json:"was,omitempty"` // of Retune, once done
 
+	Prior   *story     `json:"prior,omitempty"` // the member's, before this operation
 	Pending *ft.Action `json:"pending,omitempty"`
 	From    ft.Phase   `json:"from,omitempty"`    // phase before the pending action
 	Begun   bool       `json:"begun,omitempty"`   // something disruptive is intended

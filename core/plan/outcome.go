@@ -135,7 +135,9 @@ func (s *State) done(o *operation, m *member, a *ft.Action, e *ft.Finished) {
 		}
 		o.Was = &was
 		m.turn(a.Setting)
-	case ft.Drain, ft.Specialize, ft.Rebaseline, ft.Weigh:
+	case ft.Drain:
+		m.Serves = 0
+	case ft.Specialize, ft.Rebaseline, ft.Weigh:
 	}
 	if e.Instance != nil && !creates(a.Verb) && e.Instance.Ref == m.In.Ref {
 		exit := m.In.Exit

@@ -513,6 +513,21 @@ func TestRowsLeaveOutWhatHasNoProcessAndHoldWhatIsUnderAnAction(t *testing.T) {
 	}
 }
 
+func TestWhatWasAbandonedCuredNothing(t *testing.T) {
+	w := newWorld(t, webPool(4))
+	w.up()
+	w.run(2 * time.Minute)
+	w.do(w.judge(3, ft.Critical, ft.InstanceChanged))
+	w.run(3*time.Second + 500*time.Millisecond)
+	w.do(w.judge(3, ft.Steady, ft.CauseUnknown)) // before the drain is carried out
+	w.run(time.Minute)
+	w.want("closed", "soft-reset web-3 abandoned: it is better by itself: steady", 1)
+	w.want("recovered", "", 0)
+	if !w.service[w.ref(3)] {
+		t.Fatalf("not in service\n%s", w.story())
+	}
+}
+
 func TestARestoredStateRefusesNonsense(t *testing.T) {
 	for _, b := range []string{"", "[]", `{"members":[null]}`, `{"members":[{"instance":{"id":"a-2"}},{"instance":{"id":"a-1"}}]}`, `{"operations":[null]}`} {
 		if _, err := Restore([]byte(b)); err == nil {
