@@ -26,6 +26,8 @@ const (
 	mib = 1 << 20
 	// shareOffset keeps the logit finite: an error share of 0.2 is then as far from none as from 0.6.
 	shareOffset = 0.02
+	// vast bounds what is not transformed: its square must be finite.
+	vast = 1e100
 )
 
 func scaleOf(d ft.Dimension) unitScale {
@@ -82,10 +84,8 @@ func (c *column) forward(x float64) float64 {
 		x = min(max(x, 0), 1)
 		return math.Log((x + shareOffset) / (1 - x + shareOffset))
 	case ft.Identity:
-		return x
-	default:
-		return x
 	}
+	return min(max(x, -vast), vast)
 }
 
 // back undoes forward.
@@ -97,10 +97,8 @@ func (c *column) back(y float64) float64 {
 		e := math.Exp(-y)
 		return min(max((1+shareOffset-shareOffset*e)/(1+e), 0), 1)
 	case ft.Identity:
-		return y
-	default:
-		return y
 	}
+	return y
 }
 
 // floor is the least standard deviation of the transformed column around y.

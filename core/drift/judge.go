@@ -35,6 +35,7 @@ const (
 	locationSpans = 10   // the location forgets in so many times Learn
 	scatterRows   = 20e3 // the scatter forgets in so many rows of the group
 	maxSlots      = 1 << 20
+	mostSlopes    = 64 / profile.Scales // unbounded columns that are watched
 )
 
 // Judge folds frames into verdicts. It is deterministic: the same frames give the same verdicts, bit for bit, on one
@@ -87,7 +88,7 @@ func New(schema *ft.Schema, c Config) (*Judge, error) {
 		for i := range schema.Len() {
 			if d := schema.At(i); d.Role == role {
 				col := newColumn(d, i)
-				if d.Unbounded && role == ft.Response {
+				if d.Unbounded && role == ft.Response && len(j.unbounded) < mostSlopes {
 					col.slope = len(j.unbounded)
 					j.unbounded = append(j.unbounded, len(j.cols))
 				}

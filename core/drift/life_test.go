@@ -225,6 +225,25 @@ func TestSlowLeak(t *testing.T) {
 	}
 }
 
+// TestSlowWarmUp: caches that fill for a quarter of an hour grow by more than a slow leak does, but ever slower.
+func TestSlowWarmUp(t *testing.T) {
+	for _, n := range poolSizes {
+		for seed := range uint64(2) {
+			w := newWorld(n, 340+seed)
+			w.fill, w.more = 400, 80
+			if seed == 1 {
+				w.fill, w.more = 700, 280
+			}
+			vs := watch(t, w, newJudge(t, w, Config{MemoryLimit: 512 * mebi}), 3000)
+			for k := range vs {
+				if vs[k].v.Level >= ft.Medium && vs[k].v.Cause != ft.WorkloadChanged {
+					t.Errorf("n=%d seed=%d: filling caches at %d: %s", n, seed, vs[k].row, vs[k].text)
+				}
+			}
+		}
+	}
+}
+
 // TestCheckpoint: a new judge that takes a checkpoint judges from the first frame, and as well.
 func TestCheckpoint(t *testing.T) {
 	w := newWorld(4, 330)

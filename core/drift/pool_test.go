@@ -59,28 +59,29 @@ type member struct {
 }
 
 type world struct {
-	rnd     *rand.Rand
-	n       int
-	rate    float64 // requests a second and member
-	wave    float64
-	period  float64
-	phase   float64
-	t       int
-	common  float64
-	drift   float64
-	hiccup  int
-	idle    bool
-	bursts  bool // of a few seconds
-	burst   int
-	calm    bool // neither hiccups nor idle seconds nor pauses
-	faults  []fault
-	members []member
-	schema  *ft.Schema
-	frame   ft.Frame
-	start   time.Time
-	serve   bool
-	shares  []float64
-	held    func(i int) bool
+	rnd        *rand.Rand
+	n          int
+	fill, more float64 // seconds in which caches fill, MiB more than usual that they hold
+	rate       float64 // requests a second and member
+	wave       float64
+	period     float64
+	phase      float64
+	t          int
+	common     float64
+	drift      float64
+	hiccup     int
+	idle       bool
+	bursts     bool // of a few seconds
+	burst      int
+	calm       bool // neither hiccups nor idle seconds nor pauses
+	faults     []fault
+	members    []member
+	schema     *ft.Schema
+	frame      ft.Frame
+	start      time.Time
+	serve      bool
+	shares     []float64
+	held       func(i int) bool
 }
 
 func poolSchema(serve bool) *ft.Schema {
@@ -310,7 +311,11 @@ func (w *world) row(i int, offered, given float64) {
 // memory lets garbage grow until it is collected, and the live heap fill in the first minutes.
 func (w *world) memory(m *member, alloc, leak, age float64) {
 	m.leaked += leak
-	m.live = (24 + 22*(1-math.Exp(-age/90))) * mebi * m.size
+	fill := 90.0
+	if w.fill > 0 {
+		fill = w.fill
+	}
+	m.live = (24 + (22+w.more)*(1-math.Exp(-age/fill))) * mebi * m.size
 	m.heap += alloc
 	if m.heap > (m.live+m.leaked)*0.5 {
 		m.heap = 0.05 * m.live

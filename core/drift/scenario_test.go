@@ -224,6 +224,9 @@ func TestLoadDoubles(t *testing.T) {
 				t.Errorf("n=%d seed=%d: doubled load found at %d, planted at %d:%s", n, seed, at, f.at, told(vs))
 			}
 			for k := range vs {
+				if n > 1 && !vs[k].v.Pool && vs[k].v.Level >= ft.Medium {
+					t.Errorf("n=%d seed=%d: the alarm should have moved to the pool, but at %d %s", n, seed, vs[k].row, vs[k].text)
+				}
 				if vs[k].v.Cause == ft.InstanceChanged {
 					t.Errorf("n=%d seed=%d: at %d doubled load is called a sick instance: %s", n, seed, vs[k].row, vs[k].text)
 				}

@@ -55,8 +55,9 @@ func (j *Judge) grow() {
 		every *= slopeEvery
 		for r := range j.scratch.index {
 			if j.scratch.judged(r) {
-				p := j.bank.At(j.scratch.index[r])
-				j.close(&p, k)
+				i := j.scratch.index[r]
+				p := j.bank.At(i)
+				j.close(&p, &j.tracks[i], k)
 			}
 		}
 		for g := range j.scratch.group {
@@ -68,7 +69,7 @@ func (j *Judge) grow() {
 }
 
 // close shifts the lowest value of scale k into its minima and into the next scale's interval.
-func (j *Judge) close(p *profile.Profile, k int) {
+func (j *Judge) close(p *profile.Profile, t *track, k int) {
 	n := len(j.unbounded)
 	some := false
 	for u := range n {
@@ -86,28 +87,28 @@ func (j *Judge) close(p *profile.Profile, k int) {
 				*next = low
 			}
 		}
-		p.Grown[k*n+u] = j.growth(p, k, u)
+		steady := false
+		p.Grown[k*n+u], steady = j.growth(p, k, u)
+		t.grows &^= 1 << (k*n + u)
+		if steady {
+			t.grows |= 1 << (k*n + u)
+		}
 	}
 	if some && p.Filled[k] < profile.Minima {
 		p.Filled[k]++
 	}
 }
 
-// growth is the rise over a scale's minima in units of the column, 0 where it is not steady.
-func (j *Judge) growth(p *profile.Profile, k, u int) float64 {
+// growth is the rise over a scale's minima in units of the column, and whether it is steady and lasts.
+func (j *Judge) growth(p *profile.Profile, k, u int) (rise float64, steady bool) {
 	have := int(p.Filled[k])
 	if have < leastMinima {
-		return 0
+		return 0, false
 	}
 	m := p.MinimaOf(k, u)[profile.Minima-have:]
 	slope, concord := stat.TheilSen(m)
-	if slope <= 0 || concord < slopeConcord {
-		return 0
-	}
-	if late, _ := stat.TheilSen(m[have/2:]); late < slopeLasting*slope {
-		return 0
-	}
-	return slope * float64(have-1)
+	late, _ := stat.TheilSen(m[have/2:])
+	return slope * float64(have-1), slope > 0 && concord >= slopeConcord && late >= slopeLasting*slope
 }
 
 // outgrow replaces the growth of a group's members by what it exceeds that of the others by, and learns what growth
@@ -131,14 +132,17 @@ func (j *Judge) outgrow(g int32, k, u int) {
 			p := j.bank.At(s.index[r])
 			grown := &p.Grown[k*n+u]
 			raw := *grown
+			t := &j.tracks[s.index[r]]
 			lo, hi := m.Without(raw)
-			if more := beyond(raw, lo, hi); more == more {
-				*grown = more
-			} else if young {
+			more := beyond(raw, lo, hi)
+			switch alone := more != more; {
+			case t.grows>>(k*n+u)&1 == 0, alone && young:
 				*grown = 0
+			case !alone:
+				*grown = max(0, more)
 			}
-			if t := &j.tracks[s.index[r]]; !t.frozen && p.Filled[k] >= leastMinima {
-				j.learnGrowth(&group, &p, k, u, raw)
+			if !t.frozen && p.Filled[k] >= leastMinima {
+				j.learnGrowth(&group, &p, k, u, *grown)
 			}
 		}
 	}
@@ -149,10 +153,10 @@ func (j *Judge) ofAge(r int32, k int, young bool) bool {
 	return s.judged(int(r)) && s.peer[r] && (j.tracks[s.index[r]].age < slopeAge[k]) == young
 }
 
-func (j *Judge) learnGrowth(g *profile.Group, p *profile.Profile, k, u int, raw float64) {
+func (j *Judge) learnGrowth(g *profile.Group, p *profile.Profile, k, u int, grown float64) {
 	n := len(j.unbounded)
 	m := j.cols[j.unbounded[u]].material(p.MinimaOf(k, u)[profile.Minima-1])
-	v := min(raw*raw, growthClip*m*m)
+	v := min(grown*grown, growthClip*m*m)
 	g.Growth[k*n+u] += stat.Step(g.Grew[k]/float64(n), 1, 1.0/growthRows) * (v - g.Growth[k*n+u])
 	g.Grew[k]++
 }

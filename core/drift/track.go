@@ -16,6 +16,7 @@ type track struct {
 	// Deviations of this row, and those divided by their thresholds.
 	load, routes, self, peers, slopes float64
 	slopeCol, slopeScale              int
+	grows                             uint64 // a bit for each scale and unbounded column: its growth is steady
 	rho                               float64
 	widen                             float64
 	score                             [parts]float64
