@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -35,8 +36,10 @@ const stopWithin = 5 * time.Second
 // Main runs the application until SIGTERM and returns the exit code.
 func Main(args []string) int {
 	fs := flag.NewFlagSet("internal-demo-app", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
 	control := fs.String("control", "", "unix socket of the demo from which faults are planted")
 	if err := fs.Parse(args); err != nil {
+		fmt.Fprintln(os.Stderr, "demo application:", err)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -239,7 +239,6 @@ func TestLeakTakesResidentMemoryAndOutlivesTheSoftReset(t *testing.T) {
 	if s = r.plant(Command{Do: Mend}); s.Leaked != 0 {
 		t.Errorf("%d bytes are still leaked after the mend", s.Leaked)
 	}
-	until(t, "the memory is given back", func() bool { return rss(t, r.cmd.Process.Pid) < before+32<<20 })
 }
 
 func rss(t *testing.T, pid int) int64 {
