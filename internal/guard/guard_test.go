@@ -6,22 +6,30 @@ import (
 )
 
 func TestModule(t *testing.T) {
-	ps, err := Load("../..", "./...")
+	graph, err := Load("../..", "./...")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range Check(Module, ps, Rules) {
+	typed, err := LoadTyped("../..", "./core/...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range Check(Module, graph, typed, Rules) {
 		t.Error(v)
 	}
 }
 
 // The planted module breaks every kind of rule once: a guard that never fires proves nothing.
 func TestPlantedViolationsAreFound(t *testing.T) {
-	ps, err := Load("testdata/planted", "./...")
+	graph, err := Load("testdata/planted", "./...")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := Check("planted", ps, []Rule{
+	typed, err := LoadTyped("testdata/planted", "./...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := Check("planted", graph, typed, []Rule{
 		{From: "", StdlibOnly: true},
 		{From: "core/...", Allow: []string{""}, StdlibOnly: true, Pure: true},
 		{From: "store", Allow: []string{""}},
@@ -48,7 +56,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := Check(Module, ps, []Rule{{From: "internal/guard", StdlibOnly: true}})
+	got := Check(Module, ps, nil, []Rule{{From: "internal/guard", StdlibOnly: true}})
 	if len(got) == 0 || !strings.Contains(got[0], "standard library only, not golang.org/x/tools") {
 		t.Errorf("a module of others was not found: %q", got)
 	}
