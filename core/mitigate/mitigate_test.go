@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	ft "github.com/fettle-dev/fettle"
 	"pgregory.net/rapid"
+
+	ft "github.com/fettle-dev/fettle"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

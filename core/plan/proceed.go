@@ -33,7 +33,7 @@ func (s *State) proceed(t *tally, o *operation, m *member) {
 	}
 	st, _, ok := s.stepOf(o)
 	if !ok {
-		s.finish(t, o, m)
+		s.finish(t, o)
 		return
 	}
 	if creates(st.verb) && !s.mayCreate(t) {
@@ -189,7 +189,7 @@ func byDrift(rule string) bool {
 }
 
 // finish closes an operation that is at its end, done or failed.
-func (s *State) finish(t *tally, o *operation, m *member) {
+func (s *State) finish(t *tally, o *operation) {
 	if !o.Failing {
 		text := "after " + ft.Duration(t.now.Sub(o.Since).Round(time.Millisecond)).String()
 		if o.Kind == ft.Evict {

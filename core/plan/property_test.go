@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	ft "github.com/fettle-dev/fettle"
 	"pgregory.net/rapid"
+
+	ft "github.com/fettle-dev/fettle"
 )
 
 // TestPlannerProperties drives the planner by random facts, delays and failures. What [world] checks at each decision
