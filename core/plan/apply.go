@@ -307,6 +307,7 @@ func (s *State) health(e *ft.Health) {
 		}
 		m.History = append(m.History, tune.SampleOf(e.At, &f.Figures))
 		m.Memory = f.Memory
+		m.Restarts = recent(m.Restarts, e.At)
 		if m.Trial != nil {
 			m.Trial.Observed(e.At)
 			s.touch(m)

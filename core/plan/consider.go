@@ -106,6 +106,11 @@ func (s *State) unhang(t *tally, m *member) {
 // limit resets an instance that crossed an absolute limit. That needs no verdict and no mode, but the turn is waited
 // for and the last one in service is replaced first: it still serves.
 func (s *State) limit(t *tally, m *member) {
+	if t.now.Before(m.RestartAt) {
+		t.decline(m, brakePrefix+"restarts", fmt.Sprintf("it was reset or restarted %d times within an hour and waits until %s", len(m.Restarts), m.RestartAt.Format("15:04:05")))
+		t.wakeAt(m.RestartAt)
+		return
+	}
 	if s.d.Journal != "" {
 		t.decline(m, brakePrefix+"journal", "the journal fails, nothing disruptive is done")
 		return

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
@@ -61,7 +62,7 @@ func (s *State) opened(e *ft.Opened) error {
 		s.d.Spent = slices.DeleteFunc(s.d.Spent, func(d disruption) bool { return d.At.Before(from) })
 		s.d.Spent = append(s.d.Spent, disruption{e.At, manual})
 	}
-	if e.Reason.Rule == ruleUnresponsive {
+	if e.Reason.Rule == ruleUnresponsive || strings.HasPrefix(e.Reason.Rule, ruleLimit) {
 		s.restarted(m, e.At)
 	}
 	m.tell(o, e.At)

@@ -227,6 +227,22 @@ func TestMemoryLimitActsWhileLearning(t *testing.T) {
 	}
 }
 
+func TestAMemoryLimitThatIsTooLowDoesNotSpin(t *testing.T) {
+	w := newWorld(t, webPool(2))
+	w.up()
+	for end := w.now.Add(30 * time.Minute); w.now.Before(end); w.run(5 * time.Second) {
+		if m := w.s.member("web-1"); m.serving() && m.Over == nil {
+			w.do(&ft.Exceeded{Stamp: w.stamp(), Ref: m.In.Ref, Limit: "memory", Value: 200 << 20, Bound: 100 << 20})
+		}
+	}
+	if n := w.said("opened", "full-reset web-1"); n < 7 || n > 10 {
+		t.Fatalf("%d resets in half an hour\n%s", n, w.story())
+	}
+	if v := w.s.Summary(w.now); !v.Degraded {
+		t.Fatalf("summary %+v", v)
+	}
+}
+
 func TestSoftResetThatFailsBecomesFullThenQuarantine(t *testing.T) {
 	w := newWorld(t, webPool(4))
 	w.up()

@@ -124,7 +124,7 @@ func (s *State) Summary(now time.Time) Summary {
 	if s.breakerOn(now) {
 		v.Breaker = fmt.Sprintf("%d instances look unhealthy, at most %d may", s.sum.Unhealthy, s.tolerated())
 	}
-	v.Degraded, v.DegradedWhy = s.degraded()
+	v.Degraded, v.DegradedWhy = s.degraded(now)
 	for _, o := range s.d.Ops {
 		v.Operations = append(v.Operations, OperationView{
 			ID: o.ID, Kind: o.Kind, Ref: o.Ref, Step: s.stepText(o, now), Since: o.Since, Reason: o.Reason,
@@ -134,12 +134,18 @@ func (s *State) Summary(now time.Time) Summary {
 }
 
 // degraded tells whether the pool cannot be what it should, and why.
-func (s *State) degraded() (bool, string) {
+func (s *State) degraded(now time.Time) (bool, string) {
 	if s.d.Create.Fails > 0 && s.sum.Ready < s.target() {
 		return true, s.d.Create.Why
 	}
 	for _, m := range s.d.Members {
-		if n := len(m.Restarts); n > s.d.Pool.Limits.Restarts {
+		n := 0
+		for _, at := range m.Restarts {
+			if now.Sub(at.Time()) < time.Hour {
+				n++
+			}
+		}
+		if n > s.d.Pool.Limits.Restarts {
 			return true, fmt.Sprintf("%s was restarted %d times within an hour, at most %d: %s", m.In.ID, n, s.d.Pool.Limits.Restarts, m.Error)
 		}
 	}
