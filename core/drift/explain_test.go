@@ -34,8 +34,10 @@ func TestExplain(t *testing.T) {
 			ft.Verdict{
 				Level: ft.Critical, Score: 2, Cause: ft.InstanceChanged, Extent: ft.ThisInstance, Since: since, Members: 2,
 				Why: [4]ft.Contribution{
-					{Dim: dim(ft.DimP50), N: 1, Value: 0.0251, Usual: 0.0052}, {Dim: dim(ft.DimErrors), N: 1, Value: 0.2, Usual: 0},
-					{Dim: dim(ft.DimCPU), N: 1, Value: 0.92, Usual: 0.11}, {Dim: dim(ft.DimFDs), N: 1, Value: 40, Usual: 14},
+					{Dim: dim(ft.DimP50), N: 1, Value: 0.0251, Usual: 0.0052},
+					{Dim: dim(ft.DimErrors), N: 1, Value: 0.2, Usual: 0},
+					{Dim: dim(ft.DimCPU), N: 1, Value: 0.92, Usual: 0.11},
+					{Dim: dim(ft.DimFDs), N: 1, Value: 40, Usual: 14},
 				},
 			},
 			"web-3 drifts (critical, 2.0): instance changed: latency_p50 25 ms, usually 5.2 ms, errors 20 %, usually 0 %, " +
@@ -82,8 +84,16 @@ func TestQuantities(t *testing.T) {
 		unit string
 		want string
 	}{
-		{512, "B", "512 B"}, {1536, "B", "1.5 KiB"}, {3 << 30, "B/s", "3 GiB/s"}, {0.0004, "s", "400 µs"}, {2, "s", "2 s"},
-		{0, "s", "0 s"}, {0.031, "share", "3.1 %"}, {0.25, "s/s", "250 ms/s"}, {12.4, "", "12"}, {0.5, "cores", "0.5 cores"},
+		{512, "B", "512 B"},
+		{1536, "B", "1.5 KiB"},
+		{3 << 30, "B/s", "3 GiB/s"},
+		{0.0004, "s", "400 µs"},
+		{2, "s", "2 s"},
+		{0, "s", "0 s"},
+		{0.031, "share", "3.1 %"},
+		{0.25, "s/s", "250 ms/s"},
+		{12.4, "", "12"},
+		{0.5, "cores", "0.5 cores"},
 	} {
 		if got := quantity(tt.x, tt.unit); got != tt.want {
 			t.Errorf("%g %s is %q, want %q", tt.x, tt.unit, got, tt.want)

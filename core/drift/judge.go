@@ -46,20 +46,19 @@ type Judge struct {
 	learn  float64 // rows
 	day    float64 // an interval in days
 
-	cols       []column // in the judge's order: intake, load, response
-	order      []int    // schema column of each
-	unbounded  []int    // columns whose slope is watched
-	firstLoad  int
-	work       int // the number of intake and load columns
-	bank       *profile.Bank
-	ladders    [parts]ladder
-	tracks     []track // by the profile's index
-	slots      []int32 // profile's index + 1 of a slot, 0 none
-	tick       uint64
-	last       time.Time
-	pool       poolTrack
-	scratch    scratch
-	labelCount int
+	cols      []column // in the judge's order: intake, load, response
+	order     []int    // schema column of each
+	unbounded []int    // columns whose slope is watched
+	firstLoad int
+	work      int // the number of intake and load columns
+	bank      *profile.Bank
+	ladders   [parts]ladder
+	tracks    []track // by the profile's index
+	slots     []int32 // profile's index + 1 of a slot, 0 none
+	tick      uint64
+	last      time.Time
+	pool      poolTrack
+	scratch   scratch
 }
 
 // New makes a judge of frames of one schema.

@@ -367,3 +367,30 @@ func TestConfig(t *testing.T) {
 		t.Error("no schema is accepted")
 	}
 }
+
+// TestGrowth: what rises steadily grows, what saturates, jumps or only swings does not.
+func TestGrowth(t *testing.T) {
+	w := newWorld(1, 350)
+	j := newJudge(t, w, Config{})
+	watch(t, w, j, 5)
+	p := j.bank.At(0)
+	for name, tt := range map[string]struct {
+		f    func(x float64) float64
+		want bool
+	}{
+		"leak":      {func(x float64) float64 { return 60 + 2*x }, true},
+		"saturates": {func(x float64) float64 { return 60 + 40*(1-math.Exp(-x/5)) }, false},
+		"jumps":     {func(x float64) float64 { return 60 + 30*math.Floor(x/8) }, false},
+		"swings":    {func(x float64) float64 { return 60 + 10*math.Sin(x) }, false},
+		"shrinks":   {func(x float64) float64 { return 60 - 2*x }, false},
+	} {
+		m := p.MinimaOf(0, 0)
+		for i := range m {
+			m[i] = tt.f(float64(i)) * mebi
+		}
+		p.Filled[0] = int32(len(m))
+		if rise, got := j.growth(&p, 0, 0); got != tt.want {
+			t.Errorf("%s: growth %g MiB counts %v, want %v", name, rise/mebi, got, tt.want)
+		}
+	}
+}

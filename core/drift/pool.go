@@ -80,7 +80,7 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score [3]float64) []ft.V
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise
 		v.Shared = float32(max(q.along[partLoad], q.along[partRoutes], q.along[partSelf])) / float32(q.members)
-		j.poolWhy(v, f)
+		j.poolWhy(v)
 	}
 	q.toldAgo++
 	if worthTelling(v, &q.told, q.toldAgo) {

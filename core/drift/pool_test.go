@@ -80,7 +80,6 @@ type world struct {
 	frame      ft.Frame
 	start      time.Time
 	serve      bool
-	shares     []float64
 	held       func(i int) bool
 }
 

@@ -58,6 +58,9 @@ func (j *Judge) grow() {
 				i := j.scratch.index[r]
 				p := j.bank.At(i)
 				j.close(&p, &j.tracks[i], k)
+				if !j.scratch.peer[r] { // no peers to compare it with: still learnt, or held
+					clear(p.Grown[k*len(j.unbounded) : (k+1)*len(j.unbounded)])
+				}
 			}
 		}
 		for g := range j.scratch.group {

@@ -196,16 +196,14 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 			up = envelopeUp / 4
 		}
 	}
-	for k := range g.Var {
-		c := k % d
-		switch {
-		case c >= j.work:
-			v, b := p.Self[k], p.Peers[k]
-			g.Var[k] += a * (min(v*v, varAt) - g.Var[k])
-			g.PVar[k] += a * (min(b*b, varAt) - g.PVar[k])
-		case c >= j.firstLoad && up > 0:
-			envelop(&g.Var[k], math.Abs(loads(p, c, d)[k/d]), up)
+	for c := j.firstLoad; c < j.work && up > 0; c++ {
+		for k, v := range loads(p, c, d) {
+			envelop(&g.Var[k*d+c], math.Abs(v), up)
 		}
+	}
+	for k := range profile.Spans {
+		learnSquares(g.Var[k*d+j.work:(k+1)*d], p.Self[k*d+j.work:(k+1)*d], a)
+		learnSquares(g.PVar[k*d+j.work:(k+1)*d], p.Peers[k*d+j.work:(k+1)*d], a)
 	}
 	g.Streamed++
 	own := stat.Step(p.Rows+normRows/2, 1, 1/normRows)
@@ -219,6 +217,14 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 	if p.Reference >= leastRef {
 		g.Rho += stat.Step(g.RhoRows+rhoPrior, 1, 1/scatterRows) * (min(t.rho, 10*rhoFloor) - g.Rho)
 		g.RhoRows++
+	}
+}
+
+// learnSquares moves healthy mean squares towards those of v, clipped.
+func learnSquares(mean, v []float64, a float64) {
+	v = v[:len(mean)]
+	for i, m := range mean {
+		mean[i] = m + a*(min(v[i]*v[i], varAt)-m)
 	}
 }
 

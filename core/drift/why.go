@@ -168,7 +168,7 @@ func (j *Judge) columnOf(index int) int {
 
 // poolWhy explains the pool's verdict by the columns whose median moved most; Value and Usual are those of the member
 // in the middle.
-func (j *Judge) poolWhy(v *ft.Verdict, f *ft.Frame) {
+func (j *Judge) poolWhy(v *ft.Verdict) {
 	s, d := &j.scratch, len(j.cols)
 	var rank ranking
 	for c := j.firstLoad; c < d; c++ {
@@ -195,7 +195,6 @@ func (j *Judge) poolWhy(v *ft.Verdict, f *ft.Frame) {
 		}
 	}
 	rank.fill(&v.Why)
-	_, _ = f, d
 }
 
 // middleOf gives the medians over the members of a column's recent and usual value, untransformed.

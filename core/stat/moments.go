@@ -6,15 +6,22 @@ import "math"
 // exponentially weighted estimate. Columns that are NaN keep what they had.
 func FoldCov(s, e []float64, a float64) {
 	k := 0
+	whole := true
 	for i, ei := range e {
 		row := s[k : k+i+1]
 		k += i + 1
-		if ei != ei {
-			continue
-		}
-		for j := range row {
-			if p := ei * e[j]; p == p {
-				row[j] += a * (p - row[j])
+		switch {
+		case ei != ei:
+			whole = false
+		case whole:
+			for j, ej := range e[:len(row)] {
+				row[j] += a * (ei*ej - row[j])
+			}
+		default:
+			for j := range row {
+				if p := ei * e[j]; p == p {
+					row[j] += a * (p - row[j])
+				}
 			}
 		}
 	}
