@@ -219,7 +219,7 @@ func (s *server) close(name ft.PoolName) {
 func (s *server) end(name ft.PoolName, v *served) {
 	ctx, cancel := context.WithTimeout(context.Background(), graceful)
 	defer cancel()
-	if err := v.http.Shutdown(ctx); err != nil {
+	if err := v.http.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) { // the listener, by close
 		s.log.Warn("requests were cut", "pool", string(name), "err", err)
 		_ = v.http.Close() // says again what Shutdown said
 	}
