@@ -71,21 +71,20 @@ func (c cgroups) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	return g, u, nil
 }
 
+// filesOf names the files of an instance. A controller is bound to one of the two hierarchies: where the instance has a
+// v1 group of it, that one counts, also on a hybrid machine whose v2 group only tells pressure.
 func filesOf(s ft.Scope) (groupFiles, error) {
-	if dir := s.CgroupV2; dir != "" {
-		return groupFiles{
-			cpu: dir + "/cpu.stat", memory: dir + "/memory.stat",
-			cpuStall: dir + "/cpu.pressure", memoryStall: dir + "/memory.pressure",
-			anon: "anon", refaults: []string{"workingset_refault_anon", "workingset_refault_file", "workingset_refault"},
-			periods: "nr_periods", withheld: "nr_throttled",
-		}, nil
-	}
 	f := groupFiles{
-		anon: "total_rss", refaults: []string{"total_workingset_refault_anon", "total_workingset_refault_file", "total_workingset_refault"},
+		anon: "anon", refaults: []string{"workingset_refault_anon", "workingset_refault_file", "workingset_refault"},
 		periods: "nr_periods", withheld: "nr_throttled",
 	}
+	if dir := s.CgroupV2; dir != "" {
+		f.cpu, f.memory = dir+"/cpu.stat", dir+"/memory.stat"
+		f.cpuStall, f.memoryStall = dir+"/cpu.pressure", dir+"/memory.pressure"
+	}
 	if dir := s.CgroupV1["memory"]; dir != "" {
-		f.memory = dir + "/memory.stat"
+		f.memory, f.anon = dir+"/memory.stat", "total_rss"
+		f.refaults = []string{"total_workingset_refault_anon", "total_workingset_refault_file", "total_workingset_refault"}
 	}
 	if dir := s.CgroupV1["cpu"]; dir != "" {
 		f.cpu = dir + "/cpu.stat"

@@ -53,7 +53,7 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 		return nil, err
 	}
 	p = &pool{d: d, name: spec.Name, spec: spec, subs: map[chan fettle.Event]struct{}{}}
-	sources := []fettle.Source{telemetry.ProcFS(), telemetry.Cgroup()}
+	sources := []fettle.Source{telemetry.Cgroup(), telemetry.ProcFS()}
 	if spec.Serve == fettle.HTTP {
 		f := d.front.Pool(spec.Name)
 		p.front = f

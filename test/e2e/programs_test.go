@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -137,6 +138,9 @@ pools:
 		}
 		if in.Level < fettle.Medium || in.Cause != fettle.InstanceChanged {
 			return false, fmt.Sprintf("%s, %s: %s", in.Level, in.Cause, in.Text)
+		}
+		if !slices.ContainsFunc(in.Evidence, func(e fettle.Evidence) bool { return strings.HasPrefix(e.Dimension, "memory") && e.Value > e.Usual }) {
+			return false, "the evidence names no memory: " + in.Text
 		}
 		text, err = d.fettle("explain", string(victim.ID))
 		return err == nil, fmt.Sprint(err)
