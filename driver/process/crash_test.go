@@ -89,13 +89,14 @@ func (w *world) owner(args ...string) *exec.Cmd {
 // TestKilledOwner kills a process that owns a driver at random moments. After each, a new driver must find exactly what
 // runs: every process of an instance by its record, and none twice.
 func TestKilledOwner(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if err := w.d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rounds, p := 40, w.pool("serve")
+	rounds, p := 32, w.pool("serve")
 	if testing.Short() {
-		rounds = 10
+		rounds = 6
 	}
 	seen := map[string]int{}
 	for round := range rounds {
@@ -191,6 +192,7 @@ func (w *world) compare() (listed []ft.Instance, wrong []string) {
 
 // TestLateShim runs shims whose launch is not wanted any more: none may become the command.
 func TestLateShim(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -229,6 +231,7 @@ func TestLateShim(t *testing.T) {
 // TestShimWaitsForTheLock holds the lock as a recovery does, and clears the record under it: the shim that waits must
 // find its launch unwanted.
 func TestShimWaitsForTheLock(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -287,6 +290,7 @@ func TestShimWaitsForTheLock(t *testing.T) {
 
 // TestAdoptedExit checks exits of instances that another process started: while a driver watches, and while none ran.
 func TestAdoptedExit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	adopt := func() ft.Instance {
 		if err := w.d.Close(); err != nil {

@@ -97,6 +97,7 @@ func TestPrivileges(t *testing.T) {
 const zeros = "0000000000000000"
 
 func TestUser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
@@ -161,6 +162,7 @@ func (w *world) public() string {
 
 // TestUnreachableState says which directory a user cannot enter.
 func TestUnreachableState(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root starts processes as somebody else")
 	}
@@ -178,6 +180,7 @@ func TestUnreachableState(t *testing.T) {
 
 // TestDataDirectory checks the copy: modes, links, times, and that a state directory within the image is left out.
 func TestDataDirectory(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if err := w.d.Close(); err != nil {
 		t.Fatal(err)

@@ -100,9 +100,12 @@ func (d *Driver) listens(rec *record, p *proc, port int) answer {
 	if len(there) == 0 {
 		return unknown
 	}
-	mine, whole := sockets(d.members(rec, p))
-	for _, l := range there {
-		if mine[l.inode] {
+	// Mostly it is the leader itself; only else all processes of the machine are looked at for members.
+	whole := false
+	for _, of := range []func() []int{func() []int { return []int{p.PID} }, func() []int { return d.members(rec, p) }} {
+		var mine map[string]bool
+		mine, whole = sockets(of())
+		if slices.ContainsFunc(there, func(l listener) bool { return mine[l.inode] }) {
 			return yes
 		}
 	}

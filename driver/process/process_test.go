@@ -221,6 +221,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 
 func TestConformance(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) *drivertest.Harness {
+		t.Parallel()
 		w := newWorld(t)
 		h := &drivertest.Harness{
 			Driver: w.d, Pool: w.pool("serve"), Broken: w.pool("crash"),

@@ -129,6 +129,7 @@ func TestFailedStarts(t *testing.T) {
 
 // TestPortTaken takes the port of an instance before it listens: it must come up on another one.
 func TestPortTaken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	meet := t.TempDir()
 	p := w.pool("rendezvous", meet)
@@ -184,6 +185,7 @@ func TestEndpoints(t *testing.T) {
 
 // TestLongStatePath checks that a unix socket is short enough however long the state directory's path is.
 func TestLongStatePath(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if err := w.d.Close(); err != nil {
 		t.Fatal(err)
@@ -206,6 +208,7 @@ func TestLongStatePath(t *testing.T) {
 
 // TestWorkers checks instances that serve nothing.
 func TestWorkers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("sleep")
 	p.Serve, p.Listen, p.Probes = ft.None, "", ft.Probes{}
@@ -237,6 +240,7 @@ func TestWorkers(t *testing.T) {
 
 // TestPythonServer runs a server that nobody here wrote.
 func TestPythonServer(t *testing.T) {
+	t.Parallel()
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("no python3 on this machine")

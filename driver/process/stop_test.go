@@ -40,6 +40,7 @@ func runs(pid int) bool {
 
 // TestChildrenBelongToTheInstance ends an instance and its leader: no child stays, also none that left the session.
 func TestChildrenBelongToTheInstance(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("family")
 	in := w.start(&p, 1)
@@ -81,6 +82,7 @@ func TestChildrenBelongToTheInstance(t *testing.T) {
 }
 
 func TestStopOfTheDeaf(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("deaf")
 	in := w.start(&p, 1)
@@ -94,6 +96,7 @@ func TestStopOfTheDeaf(t *testing.T) {
 
 // TestStopOfTheStopped asks one that a signal stopped: it must be able to end by itself.
 func TestStopOfTheStopped(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -109,6 +112,7 @@ func TestStopOfTheStopped(t *testing.T) {
 }
 
 func TestStopGivenUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("deaf")
 	in := w.start(&p, 1)
@@ -124,6 +128,7 @@ func TestStopGivenUp(t *testing.T) {
 
 // TestOutputIsBounded has an instance write 50 MB: the file stays small, and what stays is whole and the newest.
 func TestOutputIsBounded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("chatter", "50")
 	in := w.start(&p, 1)
@@ -170,6 +175,7 @@ func TestOutputIsBounded(t *testing.T) {
 
 // TestOutputWithoutCollapse is the same on a file system that cannot cut the head off.
 func TestOutputWithoutCollapse(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("/dev/shm", "fettle-")
 	if err != nil {
 		t.Skip("no tmpfs on /dev/shm: ", err)
@@ -203,6 +209,7 @@ func TestOutputWithoutCollapse(t *testing.T) {
 
 // TestOutputOverGenerations checks that a new life's errors do not quote the old one.
 func TestOutputOverGenerations(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)

@@ -23,6 +23,7 @@ func knob(ks []ft.Knob, name string) (ft.Knob, bool) {
 
 // TestTuning checks that a setting holds in the kernel, is undone by a full reset, and is known to the next driver.
 func TestTuning(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -81,6 +82,7 @@ func weight(t *testing.T, in ft.Instance) string {
 }
 
 func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("hog")
 	p.Limits.Memory = 128 << 20
@@ -119,6 +121,7 @@ func TestMemoryLimit(t *testing.T) {
 
 // TestSoftReset checks that a failing verification is told with what the instance said.
 func TestSoftReset(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -137,6 +140,7 @@ func TestSoftReset(t *testing.T) {
 
 // TestSpecialize injects another tenant's data into a running instance.
 func TestSpecialize(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	source := filepath.Join(filepath.Dir(w.image), "us.conf")
 	w.write(source, "region: us")
@@ -173,6 +177,7 @@ func TestSpecialize(t *testing.T) {
 
 // TestLeftovers opens a driver over what cut-short starts and stops, and a disk, may leave.
 func TestLeftovers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.pool("serve")
 	in := w.start(&p, 1)
@@ -227,6 +232,7 @@ func TestLeftovers(t *testing.T) {
 // TestInterruptedStart adopts an instance whose start was cut short while it was warming: it is listed, and asking
 // for it again carries on.
 func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	meet := t.TempDir()
 	if err := w.d.Close(); err != nil {
