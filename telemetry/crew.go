@@ -48,12 +48,14 @@ func (c *crew) hire() *worker {
 
 // round does the jobs; it is false when another worker took over.
 func (w *worker) round() bool {
-	for i, a := range w.jobs {
+	for i := range w.jobs {
 		w.mu.Lock()
 		if w.left {
 			w.mu.Unlock()
 			return false
 		}
+		// Not before: the list is used again for the next round, once another worker took over.
+		a := w.jobs[i]
 		w.at = i
 		w.mu.Unlock()
 		a.work(w.now)
