@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -160,16 +161,7 @@ func (f *Front) bury() {
 // isRouter tells whether a process was started as a router.
 func isRouter(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && contains(b, "\x00internal-router\x00")
-}
-
-func contains(b []byte, s string) bool {
-	for i := 0; i+len(s) <= len(b); i++ {
-		if string(b[i:i+len(s)]) == s {
-			return true
-		}
-	}
-	return false
+	return err == nil && bytes.Contains(b, []byte("\x00internal-router\x00"))
 }
 
 // listen hands the router's events on until the stream ends.

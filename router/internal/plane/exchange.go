@@ -285,12 +285,12 @@ func (x *exchange) send(c *conn) (*http.Response, *pump, error) {
 // client expects to be asked for it, when the member asks or says nothing for a second.
 func (x *exchange) receive(c *conn, proceed chan struct{}) (*http.Response, error) {
 	var once sync.Once
-	go1 := func() { once.Do(func() { close(proceed) }) }
+	letBody := func() { once.Do(func() { close(proceed) }) }
 	if x.expect && x.body.stream {
-		t := time.AfterFunc(time.Second, go1)
+		t := time.AfterFunc(time.Second, letBody)
 		defer t.Stop()
 	} else {
-		go1()
+		letBody()
 	}
 	if d := x.route.Timeout.D(); d > 0 {
 		if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
@@ -318,7 +318,7 @@ func (x *exchange) receive(c *conn, proceed chan struct{}) (*http.Response, erro
 		case n > 8:
 			return nil, errors.New("too many informational responses")
 		case s == http.StatusContinue:
-			go1()
+			letBody()
 		default:
 			copyHeader(x.w.Header(), resp.Header)
 			x.w.WriteHeader(s)
