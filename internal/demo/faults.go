@@ -74,7 +74,7 @@ func draw(seed uint64, ks []kind, speed float64) []plan {
 		p := plan{kind: k, gap: span(8, 14), victim: rnd.Float64(), seed: rnd.Uint64()}
 		switch k {
 		case loadDoubles:
-			p.lasts, p.size = span(40, 55), 2
+			p.lasts, p.size = span(50, 60), 2
 		case mixChanges:
 			p.lasts = span(55, 70)
 		case memoryLeaks:
