@@ -4,17 +4,13 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/router/internal/wire"
