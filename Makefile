@@ -18,8 +18,9 @@ fmt: $(LINT)
 	$(LINT) fmt ./...
 
 # The race detector needs a C compiler. Skipped tests say why; .ci/run collects the reasons.
+TESTFLAGS ?=
 test:
-	$(GO) test -race ./...
+	$(GO) test -race $(TESTFLAGS) ./...
 
 # Programs that nobody here wrote: python3, gunicorn, node, redis-server, wrk (Debian's packages).
 e2e:
