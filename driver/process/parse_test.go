@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	ft "github.com/fettle-dev/fettle"
 )
 
 func TestOwnStat(t *testing.T) {
@@ -106,5 +109,22 @@ func TestPorts(t *testing.T) {
 	defer ln.Close()
 	if !taken(ln.Addr().(*net.TCPAddr).Port) {
 		t.Error("a port on which somebody listens is free")
+	}
+}
+
+// TestEndAtTheLastMoment has a process end between its startup probe and its admission: a failed start, not an event.
+func TestEndAtTheLastMoment(t *testing.T) {
+	dir := t.TempDir()
+	rec := &record{Instance: ft.Instance{Ref: ft.Ref{ID: "web-1", Generation: 1}, Born: time.Now()}, Token: "x", Env: []string{"FETTLE_DATA=" + dir}}
+	exit := ft.Exit{Known: true, Code: 3, At: time.Now()}
+	p := &proc{done: make(chan struct{})}
+	p.finish(exit)
+	l := &life{id: "web-1", dir: dir, rec: rec, proc: p, exit: &exit, silent: true}
+	s := startup{d: &Driver{}, l: l, rec: rec, proc: p}
+	if err := s.admit(ft.Endpoint{}); err == nil || !strings.HasPrefix(err.Error(), "exited with status 3 after") {
+		t.Errorf("admitted although it has ended: %v", err)
+	}
+	if !l.silent {
+		t.Error("its end would be told, too")
 	}
 }

@@ -58,15 +58,21 @@ func (d *Driver) serve(ctx context.Context, p *ft.Pool, l *life) error {
 	if err != nil {
 		return err
 	}
-	if err := l.update(func(r *record) { r.Ready, r.Instance.Endpoint = true, ep }); err != nil {
+	return s.admit(ep)
+}
+
+// admit notes that the life serves. From here on its end is an event; one that came before is a failed start.
+func (s *startup) admit(ep ft.Endpoint) error {
+	if err := s.l.update(func(r *record) { r.Ready, r.Instance.Endpoint = true, ep }); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.exit != nil {
+	s.l.mu.Lock()
+	ended := s.l.exit != nil
+	s.l.silent = ended
+	s.l.mu.Unlock()
+	if ended {
 		return s.exited()
 	}
-	l.silent = false // from here on its end is an event
 	return nil
 }
 
