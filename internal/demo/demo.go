@@ -40,7 +40,7 @@ type Options struct {
 const (
 	poolName  = fettle.PoolName("web")
 	instances = 4
-	usualRate = 280 // requests/s: about half of one core with everything
+	usualRate = 160 // requests/s: about a third of one core with everything, so that twice as many fit beside other work
 	memory    = 256 << 20
 )
 

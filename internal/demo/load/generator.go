@@ -98,15 +98,14 @@ func (g *Generator) next() (Request, string) {
 	return r, owner
 }
 
+// newReports is the share of reports in the new mix.
+const newReports = 0.75
+
 // apply turns a usual request into one of the new mix: heavier routes, and keys that are asked for rarely.
 func (t *twist) apply(r *Request) {
-	switch u := t.rnd.Float64(); {
-	case u < 0.5:
+	r.Route = Item
+	if t.rnd.Float64() < newReports {
 		r.Route = Report
-	case u < 0.9:
-		r.Route = Item
-	default:
-		return
 	}
 	r.Key = t.fresh[t.rnd.IntN(len(t.fresh))]
 }
