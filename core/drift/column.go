@@ -42,7 +42,7 @@ func scaleOf(d ft.Dimension) unitScale {
 		}
 		return unitScale{1, 0.3, 3}
 	case "s":
-		return unitScale{1e-4, 0.12, 5e-4}
+		return unitScale{1e-4, 0.12, 2e-4}
 	case "cores":
 		return unitScale{0.01, 0.12, 0.02}
 	case "s/s":

@@ -26,7 +26,7 @@ var shipped = [parts]struct{ threshold, scale float64 }{
 	partLoad:   {3.4, 0.25},
 	partRoutes: {4.5, 0.9},
 	partSelf:   {7, 1},
-	partPeers:  {6, 1},
+	partPeers:  {5, 1},
 	partSlope:  {4, 0.7},
 }
 

@@ -10,6 +10,7 @@ import (
 // poolTrack is the state of the pool's verdict.
 type poolTrack struct {
 	members int
+	outside int        // members whose load is out of its learnt range
 	along   [parts]int // members that drift alike, by part
 	frozen  bool
 	episode
@@ -75,7 +76,7 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score [3]float64) []ft.V
 	}
 	q.frozen = q.on || total >= 1
 	if q.on {
-		if max(score[0], score[1]) >= explains {
+		if max(score[0], score[1]) >= explains || common(q.outside, q.members) {
 			q.cause = ft.WorkloadChanged
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise

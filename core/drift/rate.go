@@ -46,7 +46,7 @@ func (t *track) raise(k part) float64 {
 // much their load and routes differ from those of the others.
 func (j *Judge) cohere() {
 	s := &j.scratch
-	j.pool.members = 0
+	j.pool.members, j.pool.outside = 0, 0
 	for r := range s.index {
 		if !s.judged(r) {
 			continue
@@ -55,6 +55,9 @@ func (j *Judge) cohere() {
 		t.alike, t.common = [parts]float64{}, [parts]bool{}
 		if s.peer[r] {
 			j.pool.members++
+			if t.outside {
+				j.pool.outside++
+			}
 		}
 	}
 	j.coherePart(partLoad, j.firstLoad, j.work)

@@ -171,7 +171,7 @@ func (j *Judge) compare() {
 				if s.peer[r] && s.y[k] == s.y[k] {
 					lo, hi = m.Without(s.z[k])
 				}
-				s.p[k] = beyond(s.z[k], lo, hi)
+				s.p[k] = apart(s.z[k], lo, hi)
 			}
 		}
 	}
@@ -183,4 +183,15 @@ func beyond(v, lo, hi float64) float64 {
 		return lo
 	}
 	return v - min(max(v, min(lo, 0)), max(hi, 0))
+}
+
+// unrest is how far peers must be from their usual for differences between them to be twice as large: where all are
+// out of the learnt range, so is what sets them apart.
+const unrest = 4.0
+
+// apart is beyond in units that grow with the peers' own deviation.
+func apart(v, lo, hi float64) float64 {
+	b := beyond(v, lo, hi)
+	ref := max(lo, -hi, 0)
+	return b / (1 + ref/unrest)
 }

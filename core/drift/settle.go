@@ -64,6 +64,9 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 		}
 		level = max(level, j.ladders[k].of(s[k]))
 	}
+	if j.pool.members > 2 && t.raise(partSelf) == 1 && max(s[partLoad], s[partRoutes], s[partSlope]) < 1 && s[partPeers] < agrees {
+		level = min(level, ft.Low) // it alone is not coherent, nor do its peers stand apart from it: a blip
+	}
 	now := ft.InstantOf(f.At)
 	level = t.follow(now, s[lead], level)
 	t.frozen = t.on || t.raw() >= 1 || s[lead] >= 1 || j.pool.frozen
@@ -109,14 +112,17 @@ func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 	case routes:
 		coherent = t.common[partRoutes]
 	case explained:
-		coherent = t.common[partLoad]
+		coherent = t.common[partLoad] || t.outside && common(j.pool.outside, members)
 	}
 	sick := s[partPeers] >= 1 || s[partSlope] >= 1
 	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
 		sick = sick || s[partPeers] >= release || s[partSlope] >= release
 	}
+	// Where the load of all drifts, it takes more to tell one of them from the others.
+	trusted := t.score[partLoad] < distant &&
+		(t.score[partLoad] < 1 || t.cause == ft.InstanceChanged || j.ladders[partPeers].of(s[partPeers]) >= ft.High)
 	switch {
-	case members > 1 && sick && t.apart < explains && (!explained || coherent && t.score[partLoad] < distant):
+	case members > 1 && sick && t.apart < explains && (!explained || coherent && trusted):
 		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
 	case coherent:
 		if explained || j.pool.cause == ft.WorkloadChanged {

@@ -29,8 +29,8 @@ const (
 	fastRows      = 120     // the span of the recent load
 	stepWeight    = 1.0 / 8 // of the newest row in the present load
 	envelopeAt    = 2.33    // healthy scales of a load lie within its envelope
-	rangeFloor    = 0.4     // a load within this much of its mean, or within rangeAt times its envelope, is in the learnt range
-	rangeAt       = 1.2
+	rangeFloor    = 0.45    // a load within this much of its mean, or within rangeAt times its envelope, is in the learnt range
+	rangeAt       = 1.5
 	countFloor    = 0.15 // of Poisson variance is left after smoothing
 )
 
@@ -133,11 +133,12 @@ func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 		if j.cols[c].Unit == "1/s" {
 			noise = countFloor / (1 + max(0, j.cols[c].back(p.Mu[c])))
 		}
+		// Responses follow at once, so what explains them must not lag: the median, not its mean.
+		if p.Self[c]-p.Mu[c] > max(rangeFloor, rangeAt*g.Var[2*d+c]) {
+			t.outside = true
+		}
 		for k, dev := range loads(p, c, d) {
 			e := g.Var[k*d+c]
-			if k == profile.Spans-1 && dev > max(rangeFloor, rangeAt*e) {
-				t.outside = true
-			}
 			e /= envelopeAt
 			dev /= math.Sqrt(max(loadFloor[k]*loadFloor[k], noise+e*e))
 			if math.Abs(dev) > math.Abs(s.w[r*d+c]) {

@@ -278,8 +278,7 @@ func inverse(dst, square []float64, d int, rows float64) {
 		span := k / d
 		n := rows / spanRows[span]
 		prior := spanPrior[span] * spanPrior[span]
-		scale := math.Sqrt((spanPriorRows*prior + n*v) / (spanPriorRows + n))
-		dst[k] = 1 / max(scale, spanFloor[span])
+		dst[k] = 1 / max(math.Sqrt((spanPriorRows*prior+n*v)/(spanPriorRows+n)), spanFloor[span])
 	}
 }
 
