@@ -131,7 +131,7 @@ func (d *demo) scaled(span time.Duration) time.Duration {
 }
 
 func (d *demo) removeState() {
-	d.story.print("")
+	d.story.text("")
 	if d.Keep {
 		d.story.say(plain, "kept", "%s", d.dir)
 		return

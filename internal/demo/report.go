@@ -12,7 +12,7 @@ import (
 // report prints the end: the table, or the JSON with what went wrong beside it.
 func (d *demo) report(r Result) error {
 	lost := losses(d.gen.Ledger.Lost(d.outages, 10))
-	d.story.print(table(r) + lost)
+	d.story.text(table(r) + lost)
 	if !d.JSON {
 		return nil
 	}

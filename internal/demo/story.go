@@ -79,7 +79,7 @@ func clock(t time.Duration) string {
 }
 
 // print tells text without time, such as the table.
-func (s *story) print(text string) {
+func (s *story) text(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()

@@ -59,7 +59,7 @@ func Listen(socket string) (*Console, error) {
 
 // serve listens to one process until it ends.
 func (c *Console) serve(conn net.Conn) {
-	defer conn.Close() //nolint:errcheck // nothing was left to write
+	defer conn.Close()
 	dec := json.NewDecoder(conn)
 	var hello State
 	if dec.Decode(&hello) != nil {

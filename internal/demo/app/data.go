@@ -133,7 +133,7 @@ func load(dir string, was *dataset) (*dataset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load items: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	for sc := bufio.NewScanner(f); ; {
 		if !sc.Scan() {
 			if err := sc.Err(); err != nil {

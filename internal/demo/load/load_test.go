@@ -242,7 +242,7 @@ func TestSilentRepeatIsALoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a test
+	defer l.Close()
 	go func() {
 		for n := 0; ; n++ {
 			conn, err := l.Accept()
@@ -250,7 +250,7 @@ func TestSilentRepeatIsALoss(t *testing.T) {
 				return
 			}
 			go func() {
-				defer conn.Close() //nolint:errcheck // a test
+				defer conn.Close()
 				buf := make([]byte, 4096)
 				for k := 0; ; k++ {
 					if _, err := conn.Read(buf); err != nil || (n == 0 && k == 1) {
