@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -33,6 +34,9 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 			defer end()
 			o.Force = force
 			r, err := demo.Run(ctx, o)
+			if ctx.Err() != nil {
+				return errors.New("demo: interrupted; all that it started has been stopped")
+			}
 			if err != nil {
 				return err
 			}
