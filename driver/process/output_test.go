@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,13 @@ func TestCutUnderAWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if err := errors.Join(f.Truncate(1<<20), collapse(f, 512<<10), f.Truncate(0)); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("this file system cannot cut without loss")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	// The writer writes all the time but while what it wrote is read, so that there is not too much of it.
+	var reading sync.RWMutex
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -34,7 +42,10 @@ func TestCutUnderAWriter(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := fmt.Fprintf(f, "%09d %s\n", n, pad); err != nil {
+			reading.RLock()
+			_, err := fmt.Fprintf(f, "%09d %s\n", n, pad)
+			reading.RUnlock()
+			if err != nil {
 				t.Error(err)
 				return
 			}
@@ -47,29 +58,22 @@ func TestCutUnderAWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		if st.Size() <= maxOutput {
+			time.Sleep(time.Millisecond)
 			continue
 		}
-		file, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = collapse(file, 0)
-		if err == nil {
-			err = collapse(file, 1<<20)
-		}
-		file.Close()
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			t.Skip("this file system cannot cut without loss")
-		}
-		if err := errors.Join(err, d.cutOutput(path)); err != nil {
+		if err := d.cutOutput(path); err != nil {
 			t.Fatal(err)
 		}
 		cuts++
+		reading.Lock()
 		b, err := os.ReadFile(path)
+		if err == nil {
+			checkLines(t, b)
+		}
+		reading.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkLines(t, b)
 	}
 }
 
@@ -80,11 +84,13 @@ func checkLines(t *testing.T, b []byte) {
 	want := -1
 	for _, line := range lines[1 : len(lines)-1] {
 		if len(line) != 210 {
-			t.Fatalf("a torn line: %q", line)
+			t.Errorf("a torn line: %q", line)
+			return
 		}
 		n, err := strconv.Atoi(string(line[:9]))
 		if err != nil || want >= 0 && n != want {
-			t.Fatalf("line %q where line %d is due", line[:9], want)
+			t.Errorf("line %q where line %d is due", line[:9], want)
+			return
 		}
 		want = n + 1
 	}
