@@ -9,13 +9,14 @@
 // specialization), the location to the instance. Intake stands before load, so that responses are explained by the
 // work that was really done; a change of intake alone is evidence for nothing.
 //
-//   - self, response: the innovations, each passed through the median of the last five rows, so that one or two wild
-//     rows leave no trace, then smoothed over 10 and 40 rows, and divided by their own healthy scale. The quadratic
+//   - self, response: the innovations, each passed through the median of the last seven rows, so that up to three
+//     wild rows leave no trace, then smoothed over 10 and 40 rows, and divided by their own healthy scale. The quadratic
 //     form of each of the three spans, less its healthy mean, is the squared deviation.
 //   - peers, response: the same of that part of an innovation which neither the instance's own usual nor the
 //     leave-one-out median of its peers covers. It is never larger than what self sees, so self must agree, and a
 //     healthy instance beside one sick peer has none.
-//   - self, load: the step of the offered load against the last minute and against the learnt location.
+//   - self, load: the present offered load and its mean of 40 rows against the last two minutes, and against the learnt
+//     location, in scales that follow the healthy extremes: waves are no bell curves.
 //   - routes: the G-test of the last 4 and 20 rows' counts against the reference, divided by the over-dispersion
 //     learnt from healthy windows.
 //   - slope: growth of an unbounded response over minima of 8, 64 and 512 rows by Theil-Sen, with the work removed,
@@ -32,9 +33,18 @@
 //
 // # Cause
 //
-// Load or routes above 0.6 of their threshold explain a response: workload changed. A response without that:
-// instance changed, which with three or more members needs the peers channel too. What most members show alike is
-// the pool's verdict; then their self thresholds rise and only the peers channel, with the load relative to that of
-// the peers, can call one of them ill. Without load columns and route counts the peers decide; an instance that has
-// neither stays at cause unknown.
+// Routes above 0.6 of their threshold, load above its threshold or above its learnt range explain a response: workload
+// changed. A response without that: instance changed, which with three or more members needs the peers channel too;
+// else it is at most Low, cause unknown. What most members show alike is the pool's verdict, for load, routes and
+// response each by itself; then their self thresholds rise and only the peers channel, with the load relative to that
+// of the peers, can call one of them ill. A response that outlasts the change of work which brought it about stays
+// with that cause for a while. Without load columns and route counts the peers decide; an instance that has neither
+// stays at cause unknown. The work of a pool of one is the pool's.
+//
+// # Learning
+//
+// The first baseline takes [Config.Learn]. A new life of a known group starts from the group's location and is judged
+// after 10 rows, with a variance that falls with its age. Rows under an action train nothing; while an instance or the
+// pool drifts, the profile is frozen and a candidate is learnt beside it, which is adopted after 10 times Learn where
+// the work changed, else after 60 times and only if latency and errors are unharmed and nothing has doubled.
 package drift
