@@ -29,6 +29,7 @@ type flight struct {
 	key        uint64
 	keyed      bool
 	idempotent bool
+	body       *body // what it sends
 
 	mu       sync.Mutex
 	conn     *conn
@@ -264,17 +265,22 @@ func (p *Pool) pump(now time.Time) {
 // retry takes a token of the budget.
 func (p *Pool) retry() bool {
 	p.mu.Lock()
-	ok := p.tokens >= 1
-	if ok {
-		p.tokens--
-	}
+	ok := p.spend()
 	p.mu.Unlock()
-	if ok {
-		p.totals.retries.Add(1)
-	} else {
+	if !ok {
 		p.totals.denied.Add(1)
 	}
 	return ok
+}
+
+// spend takes one retry out of the budget if it has one. Holds p.mu.
+func (p *Pool) spend() bool {
+	if p.tokens < 1 {
+		return false
+	}
+	p.tokens--
+	p.totals.retries.Add(1)
+	return true
 }
 
 // kind is how a request ended for the client: answered by an instance, or by the router itself and why.

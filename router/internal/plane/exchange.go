@@ -40,7 +40,7 @@ type exchange struct {
 func (p *Pool) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{p: p, w: w, r: r, route: &p.config.Load().route, start: time.Now()}
 	x.f.key, x.f.keyed = keyOf(x.route.Key, r)
-	x.f.idempotent = idempotent(r)
+	x.f.idempotent, x.f.body = idempotent(r), &x.body
 	x.upgrade = upgrade(r.Header)
 	x.expect = r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 	defer x.account()
@@ -143,6 +143,7 @@ const (
 	retryNever   rule = iota
 	retrySafe         // it may be sent twice: if the budget allows
 	retryRefused      // nobody listened, so it costs nobody anything to ask another
+	retryMoved        // its member fell silent; the budget has paid already
 	retryStale        // a kept connection that had just been closed: the next one is new
 )
 
@@ -159,6 +160,8 @@ func (x *exchange) again(r rule, try int) bool {
 		}
 	case retrySafe:
 		return try < triesSent && x.p.retry()
+	case retryMoved:
+		return try <= triesSent // once in a request, see move
 	case retryStale:
 		return try < triesSent
 	}
@@ -234,7 +237,7 @@ func (x *exchange) failed(c *conn, err error) (outcome, rule) {
 	case causeCut:
 		return outcome{kind: cutOff}, safe
 	case causeMoved:
-		return outcome{kind: timeout}, safe
+		return outcome{kind: timeout}, retryMoved
 	case notStopped:
 	}
 	switch {

@@ -231,7 +231,7 @@ func (p *Pool) listenTo(m *member, early time.Duration, now time.Time) {
 	if !h.reported[byPassive] && (strong || limit > 0 && lasted >= limit) {
 		p.silent(m, since, now)
 		p.unresponsive(m, byPassive, lasted, fmt.Sprintf("%d requests wait", waiting), now)
-		m.move()
+		p.move(m)
 	}
 }
 
@@ -276,13 +276,14 @@ func (m *member) waiting(last time.Time) (n int, since time.Time) {
 	return n, since
 }
 
-// move stops the member's waiting requests that may be sent twice, so that they are tried elsewhere.
-func (m *member) move() {
+// move stops the member's waiting requests that will be tried elsewhere: those that may be sent twice, were not moved
+// before, and for which the retry budget has room. The others wait on: the member may still answer. Holds p.mu.
+func (p *Pool) move(m *member) {
 	for f := m.flights.next; f != &m.flights; f = f.next {
 		f.mu.Lock()
 		waits := !f.answered
 		f.mu.Unlock()
-		if waits && f.idempotent {
+		if waits && f.idempotent && f.tried == nil && f.body.again() && p.spend() {
 			f.stop(causeMoved)
 		}
 	}

@@ -148,6 +148,39 @@ func TestSilenceTakesAnInstanceOutUntilItAnswers(t *testing.T) {
 	}
 }
 
+// What the retry budget has no room for is not cut: the silent instance may still answer, and does.
+func TestSilenceCutsNothingThatCannotBeTriedElsewhere(t *testing.T) {
+	r := newRig(t, func(t *wire.Table) {
+		t.Silence = ft.Duration(200 * time.Millisecond)
+		t.Route.RetryShare = 0
+	})
+	r.Pool.mu.Lock()
+	r.Pool.tokens = 0
+	r.Pool.mu.Unlock()
+	gate := make(chan struct{})
+	ep, _ := instance(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-gate
+		io.WriteString(w, "ok")
+	})
+	r.admit(ep)
+	got := make(chan int, 1)
+	go func() {
+		resp, err := r.client.Get(r.url + "/")
+		if err != nil {
+			t.Error(err)
+			got <- 0
+			return
+		}
+		text(t, resp)
+		got <- resp.StatusCode
+	}()
+	eventually(t, "it is reported", func() bool { return len(r.seen()) == 1 })
+	close(gate)
+	if s := <-got; s != 200 {
+		t.Errorf("the request that waited got %d", s)
+	}
+}
+
 func TestTheLimitOfSilenceHoldsForASingleInstance(t *testing.T) {
 	r := newRig(t, func(t *wire.Table) { t.Silence = ft.Duration(200 * time.Millisecond) })
 	gate := make(chan struct{})
