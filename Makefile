@@ -20,7 +20,7 @@ fmt: $(LINT)
 # The race detector needs a C compiler. Skipped tests say why; .ci/run collects the reasons.
 TESTFLAGS ?=
 test:
-	$(GO) test -race $(TESTFLAGS) ./...
+	$(GO) test -race -timeout 30m $(TESTFLAGS) ./...
 
 # Programs that nobody here wrote: python3, gunicorn, node, redis-server, wrk (Debian's packages).
 e2e:
