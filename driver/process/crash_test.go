@@ -94,7 +94,7 @@ func TestKilledOwner(t *testing.T) {
 	if err := w.d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rounds, p := 32, w.pool("serve")
+	rounds, p := killRounds, w.pool("serve")
 	if testing.Short() {
 		rounds = 6
 	}
