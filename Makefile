@@ -24,7 +24,7 @@ test:
 
 # Programs that nobody here wrote: python3, gunicorn, node, redis-server, wrk (Debian's packages).
 e2e:
-	$(GO) test -count=1 -tags e2e -timeout 20m -v ./test/e2e
+	$(GO) test -count=1 -p 1 -tags e2e -timeout 20m -v ./internal/demo ./test/e2e
 
 generate:
 	$(GO) generate ./...

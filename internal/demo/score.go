@@ -254,7 +254,8 @@ func (t *trial) beyondLimit(during []seen) []string {
 	return amiss
 }
 
-// withoutFault counts the acts from when all was in service that no fault asked for.
+// withoutFault counts the acts from when all was in service that no fault asked for. That a setting which was turned
+// during a fault goes back after it belongs to the fault.
 func withoutFault(events []seen, ready time.Duration, trials []trial) int {
 	n := 0
 	for i := range trials {
@@ -262,7 +263,10 @@ func withoutFault(events []seen, ready time.Duration, trials []trial) int {
 		n += others
 	}
 	for _, a := range acts(events, ready, math.MaxInt64) {
-		if !slices.ContainsFunc(trials, func(t trial) bool { return a.at >= t.planted && a.at < t.ended }) {
+		asked := func(t trial) bool {
+			return a.at >= t.planted && (a.at < t.ended || a.undoes() && family(events, fettle.InstanceID(t.victim))[a.ref.ID])
+		}
+		if !slices.ContainsFunc(trials, asked) {
 			n++
 		}
 	}

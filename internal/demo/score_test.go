@@ -159,6 +159,10 @@ func TestWhatTheDemoItselfSawCounts(t *testing.T) {
 	}
 }
 
+func goesBack(id fettle.InstanceID) *fettle.Opened {
+	return &fettle.Opened{ID: 9, Kind: fettle.Retune, Ref: fettle.Ref{ID: id}, Reason: fettle.Reason{Rule: "revert"}}
+}
+
 func TestActionsWithoutFault(t *testing.T) {
 	lock := at("web-2", lockSlows)
 	for _, c := range []struct {
@@ -174,6 +178,8 @@ func TestActionsWithoutFault(t *testing.T) {
 		{"on another", on(opened(1, fettle.SoftResetting, "web-3"), intended(1, fettle.SoftResetting, fettle.SoftReset, "web-3")), []trial{lock}, 1},
 		{"without a fault", on(opened(1, fettle.Retune, "web-3"), intended(0, 0, fettle.Rebaseline, "web-1")), nil, 2},
 		{"after the fault", []seen{{170 * time.Second, opened(1, fettle.SoftResetting, "web-2")}}, []trial{lock}, 1},
+		{"a setting of the victim goes back", []seen{{170 * time.Second, goesBack("web-2")}}, []trial{lock}, 0},
+		{"a setting of another goes back", []seen{{170 * time.Second, goesBack("web-3")}}, []trial{lock}, 1},
 		{"everyone's fault", on(opened(1, fettle.Retune, "web-3"), intended(0, 0, fettle.Rebaseline, "web-1")), []trial{at("pool", loadDoubles)}, 1},
 		{"not opened, but carried out", on(intended(4, fettle.Retune, fettle.Tune, "web-3"), intended(4, fettle.Retune, fettle.Tune, "web-3")), nil, 1},
 	} {

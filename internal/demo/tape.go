@@ -48,11 +48,17 @@ type act struct {
 	verb fettle.Verb // of an action without operation
 	op   fettle.OperationID
 	ref  fettle.Ref
+	rule string // why
 	text string
 }
 
 // touches tells whether anything was done to the instance itself: a new baseline is a matter of the judge alone.
 func (a act) touches() bool { return a.op != 0 || a.verb != fettle.Rebaseline }
+
+// undoes tells whether the act takes a setting back that was turned before.
+func (a act) undoes() bool {
+	return a.kind == fettle.Retune && (a.rule == "revert" || a.rule == "give-back")
+}
 
 // acts lists what was begun from one time to another.
 func acts(events []seen, from, to time.Duration) []act {
@@ -62,9 +68,9 @@ func acts(events []seen, from, to time.Duration) []act {
 		var a act
 		switch e := s.e.(type) {
 		case *fettle.Opened:
-			a = act{at: s.at, kind: e.Kind, op: e.ID, ref: e.Ref, text: e.Kind.String() + " " + string(e.Ref.ID)}
+			a = act{at: s.at, kind: e.Kind, op: e.ID, ref: e.Ref, rule: e.Reason.Rule, text: e.Kind.String() + " " + string(e.Ref.ID)}
 		case *fettle.Intended:
-			a = act{at: s.at, kind: e.Action.Kind, op: e.Action.Operation, verb: e.Action.Verb, ref: e.Action.Ref, text: e.Action.String()}
+			a = act{at: s.at, kind: e.Action.Kind, op: e.Action.Operation, verb: e.Action.Verb, ref: e.Action.Ref, rule: e.Action.Reason.Rule, text: e.Action.String()}
 		default:
 			continue
 		}
