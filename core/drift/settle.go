@@ -93,8 +93,11 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	v.Cause, v.Extent = j.cause(t, &s)
 	if v.Cause == ft.WorkloadChanged {
 		t.worked = max(t.worked, 1)
-		if t.outside || t.score[partLoad] >= 1 || t.score[partRoutes] >= explains {
+		switch {
+		case t.score[partLoad] >= 1 || t.score[partRoutes] >= explains:
 			t.worked = lingers * j.learn
+		case t.outside: // a passing crest explains what comes with it, and nothing that stays when it is gone
+			t.worked = max(t.worked, recoverRows)
 		}
 	}
 	t.cause = v.Cause
