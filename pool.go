@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -224,7 +225,7 @@ type Limits struct {
 
 // Budget is what the pool's instances may use together.
 type Budget struct {
-	// Memory of all instances; 0 is what the machine has, less a tenth.
+	// Memory of all instances, shared out among them as limits with headroom that adjustments move; 0 bounds nothing, and an instance without limits.memory then has no memory knob.
 	Memory Size `json:"memory,omitempty"`
 	// CPU is the sum of CPU weights, 100 an instance by default with half as much again to give.
 	CPU float64 `json:"cpu,omitempty"`
@@ -382,6 +383,7 @@ func (p *Pool) Validate() []FieldError {
 	bad(len(p.Image.Command) == 0 || p.Image.Command[0] == "", "image.command", "is missing: the program and its arguments, as a list")
 	bad(p.Image.Concurrency < 0, "image.concurrency", "%d is negative", p.Image.Concurrency)
 	bad(p.Serve == HTTP && p.Listen == "", "listen", "is missing: an address such as :8080, or serve: none for workers that take no requests")
+	bad(p.Listen != "" && !address(p.Listen), "listen", "%q is no address: a port with or without a host, such as :8080 or 127.0.0.1:8080", p.Listen)
 	bad(p.Serve == None && p.Listen != "", "listen", "goes with serve: http; these instances serve none")
 	bad(p.Size.Min < 0 || p.Size.Min > 10000, "size.min", "%d is not between 0 and 10000", p.Size.Min)
 	bad(p.Size.Max < p.Size.Min, "size.max", "%d is less than size.min, %d", p.Size.Max, p.Size.Min)
@@ -442,6 +444,15 @@ func (p *Pool) Validate() []FieldError {
 		bad(d.d < 0, d.path, "%s is negative", d.d)
 	}
 	return errs
+}
+
+func address(s string) bool {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return false
+	}
+	n, err := strconv.Atoi(s[i+1:])
+	return err == nil && n >= 0 && n <= 65535
 }
 
 func localPath(f string) bool {

@@ -6,7 +6,7 @@ package config
 var comments = map[string]string{
 	"Budget":                "Budget is what the pool's instances may use together.",
 	"Budget.CPU":            "CPU is the sum of CPU weights, 100 an instance by default with half as much again to give.",
-	"Budget.Memory":         "Memory of all instances; 0 is what the machine has, less a tenth.",
+	"Budget.Memory":         "Memory of all instances, shared out among them as limits with headroom that adjustments move; 0 bounds nothing, and an instance without limits.memory then has no memory knob.",
 	"Detect":                "Detect says how drift is judged.",
 	"Detect.FalseAlarms":    "FalseAlarms tolerated per instance-day at level Low.",
 	"Detect.Interval":       "Interval between frames.",

@@ -22,6 +22,8 @@ const slack = 2 * time.Second
 // actions on that instance fail until the call returns.
 type Live struct {
 	ctx   context.Context
+	rises context.Context // of starts and full resets
+	end   context.CancelFunc
 	pool  func() *ft.Pool
 	caps  ft.Capabilities
 	front ft.Front
@@ -36,8 +38,13 @@ type Live struct {
 //
 // An action that the end of ctx cuts off reports nothing: after the next start [Recover] sees what became of it.
 func NewLive(ctx context.Context, pool func() *ft.Pool, c ft.Capabilities, front ft.Front, post func(...ft.Event)) *Live {
-	return &Live{ctx: ctx, pool: pool, caps: c, front: front, post: post, tails: map[ft.InstanceID]chan struct{}{}}
+	rises, end := context.WithCancel(ctx)
+	return &Live{ctx: ctx, rises: rises, end: end, pool: pool, caps: c, front: front, post: post, tails: map[ft.InstanceID]chan struct{}{}}
 }
+
+// Abandon gives up the starts and full resets under way and all later ones: the pool is being stopped, and need not wait
+// for a program that does not come up.
+func (x *Live) Abandon() { x.end() }
 
 // Do begins an action and returns at once.
 func (x *Live) Do(a ft.Action, in ft.Instance) {
@@ -73,7 +80,11 @@ type call struct {
 
 func (c *call) run(before <-chan struct{}, ended func()) {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(c.x.ctx, c.allowance(begun))
+	parent := c.x.ctx
+	if c.action.Verb == ft.Start || c.action.Verb == ft.FullReset {
+		parent = c.x.rises
+	}
+	ctx, cancel := context.WithTimeout(parent, c.allowance(begun))
 	defer cancel()
 	if before != nil {
 		select {

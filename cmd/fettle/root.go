@@ -82,7 +82,8 @@ tunes it, resets or replaces it, and loses no request while it does.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return invalid("%s; %s --help shows what there is", err, cmd.CommandPath())
+		text, _, _ := strings.Cut(err.Error(), ": strconv.")
+		return invalid("%s; %s --help shows what there is", text, cmd.CommandPath())
 	})
 	p := root.PersistentFlags()
 	p.StringVar(&c.state, "state", os.Getenv("FETTLE_STATE"), "state directory of the daemon ($FETTLE_STATE)")

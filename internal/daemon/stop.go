@@ -100,6 +100,7 @@ func (p *pool) empty(ctx context.Context, spec *fettle.Pool) error {
 	if err := p.loop.Ask(ctx, commanded(fettle.Command{Kind: "stop", By: "daemon"})); err != nil {
 		return err
 	}
+	p.live.Abandon()
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	for {

@@ -70,6 +70,9 @@ func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
+			if os.Getenv("FETTLE_E2E_ALL") != "" {
+				t.Fatalf("%s is not installed here, and FETTLE_E2E_ALL asks for all tests", p)
+			}
 			t.Skipf("%s is not installed here", p)
 		}
 	}

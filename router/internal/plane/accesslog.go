@@ -117,7 +117,7 @@ func (a *accessLog) line(x *exchange) {
 		return
 	}
 	b := append(a.buf, `{"time":"`...)
-	b = x.start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	b = x.start.UTC().AppendFormat(b, `2006-01-02T15:04:05.000Z"`)
 	b = appendField(b, "pool", string(x.p.name))
 	b = appendField(b, "client", x.r.RemoteAddr)
 	b = appendField(b, "method", x.r.Method)
