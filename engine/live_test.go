@@ -265,3 +265,31 @@ func TestLiveDoesNotStopWhatTheRouterMayStillUse(t *testing.T) {
 		}
 	})
 }
+
+// neverUp is a driver whose starts only end when they are told to.
+type neverUp struct{ *sim.Driver }
+
+func (neverUp) Start(ctx context.Context, _ *ft.Pool, r ft.Ref, _ ft.Work) (ft.Instance, error) {
+	<-ctx.Done()
+	return ft.Instance{}, &ft.StartError{Ref: r, Why: ctx.Err().Error()}
+}
+
+func TestLiveAbandonsStartsWhenThePoolStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newLive(t, func(c *ft.Capabilities) { c.Driver = neverUp{c.Driver.(*sim.Driver)} })
+		began := time.Now()
+		id := x.do(ft.Start, ref("web-1", 1))
+		synctest.Wait()
+		x.exec.Abandon()
+		x.exec.Wait()
+		if f := x.of(id); f == nil || f.Err == "" {
+			t.Fatalf("the start ended with %v", f)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the stop waited %s for a start", took)
+		}
+		if f := x.did(ft.Stop, ref("web-1", 1)); f.Err != "" {
+			t.Errorf("after it a stop fails: %s", f.Err)
+		}
+	})
+}
