@@ -98,6 +98,9 @@ func (d *Driver) listens(rec *record, p *proc, port int) answer {
 		}
 	}
 	if len(there) == 0 {
+		if p.dying() { // its sockets are closed, and its network is not shown any more
+			return no
+		}
 		return unknown
 	}
 	// Mostly it is the leader itself; only else all processes of the machine are looked at for members.

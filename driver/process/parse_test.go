@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,42 @@ func TestListeners(t *testing.T) {
 			t.Errorf("the socket of %s is not found among this process's own", want)
 		}
 	}
+}
+
+// TestListenerOfAnotherProcess has the leader end while somebody else listens on its port.
+func TestListenerOfAnotherProcess(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	port := ln.Addr().(*net.TCPAddr).Port
+	c := exec.Command("sleep", "1000")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := readStat(c.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, rec := &Driver{}, &record{Env: []string{"FETTLE_DATA=/nowhere"}}
+	p := &proc{identity: identity{PID: s.pid, StartTime: s.start}}
+	check := func(when string) {
+		t.Helper()
+		if got := d.listens(rec, p, port); got != no {
+			t.Errorf("%s: answer %d, want no", when, got)
+		}
+	}
+	check("it lives")
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for !p.dying() {
+		time.Sleep(time.Millisecond)
+	}
+	check("it has ended and is not reaped")
+	_ = c.Wait()
+	check("it is gone")
 }
 
 func FuzzParseListener(f *testing.F) {

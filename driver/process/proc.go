@@ -58,6 +58,12 @@ func (p *proc) ended() bool {
 	}
 }
 
+// dying tells whether the process has ended, also before that was noted.
+func (p *proc) dying() bool {
+	s, err := readStat(p.PID)
+	return err != nil || s.start != p.StartTime || s.dead()
+}
+
 // wait blocks until the process has ended or the descriptor is closed, reaps it if it is a child, and finds its status.
 func (p *proc) wait() (ft.Exit, bool) {
 	c, err := p.fd.SyscallConn()

@@ -52,6 +52,12 @@ func (d *Driver) serve(ctx context.Context, p *ft.Pool, l *life) error {
 	}
 	cancel(nil)
 	<-watched
+	if proc.dying() {
+		select {
+		case <-proc.done: // it is being noted
+		case <-d.ctx.Done():
+		}
+	}
 	if proc.ended() {
 		return s.exited()
 	}
