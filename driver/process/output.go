@@ -147,7 +147,12 @@ func collapse(f *os.File, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
+	for {
+		// Nothing is cut when a signal interrupts it.
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, n); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 func copyTruncate(f *os.File) error {

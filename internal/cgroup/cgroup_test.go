@@ -8,11 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLocate(t *testing.T) {
@@ -220,6 +225,38 @@ func TestMemory(t *testing.T) {
 	if n := g.OOMKills(); n == 0 {
 		t.Error("128 MiB fit into 64, or the kill is not counted")
 	}
+}
+
+// TestInterruptedWrites changes a limit while the runtime's preemption signals rain on the thread that does.
+func TestInterruptedWrites(t *testing.T) {
+	g := group(t, tree(t), "interrupted")
+	if !g.HasMemory() {
+		t.Skip("no memory controller here")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid, stop := syscall.Gettid(), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for i := range int64(20000) {
+		if err := g.SetMemory((64 + i%2) << 20); err != nil {
+			t.Errorf("set memory: %v", err)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
 }
 
 // TestWeights checks that the parents' weights grow with the number of instances.

@@ -284,14 +284,21 @@ func procs(dir string) []int {
 	return pids
 }
 
-// write writes a control file by one raw system call: the runtime's poller would wait for ever on an EAGAIN.
+// write writes a control file by a raw system call: the runtime's poller would wait for ever on an EAGAIN. Changing a
+// memory limit takes time and is interrupted by the signals with which the runtime preempts: it is then begun again.
 func write(dir, file, value string) error {
 	path := filepath.Join(dir, file)
-	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	fd, err := -1, error(syscall.EINTR)
+	for errors.Is(err, syscall.EINTR) {
+		fd, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	_, err = syscall.Write(fd, []byte(value))
+	err = syscall.EINTR
+	for errors.Is(err, syscall.EINTR) {
+		_, err = syscall.Write(fd, []byte(value))
+	}
 	if e := syscall.Close(fd); err == nil {
 		err = e
 	}
