@@ -15,10 +15,12 @@ const tiny = 1e-12
 // as the square of the least scale that matters of column i, and the covariances of the columns from lead on, given
 // the first lead columns, are shrunk towards none by the share shrink (Ledoit and Wolf, 2004, towards the diagonal;
 // only the part that the leading columns do not explain is shrunk, so that regressions on them stay whole).
-// A pivot never falls below half its ridge: pairwise estimates need not be positive definite.
+// Pairwise estimates need not be positive definite: a pivot never falls below half its ridge, and no element of a row
+// exceeds the row's own standard deviation, as none does in the factor of a covariance.
 func Factor(l, s, ridge []float64, lead int, shrink float64) {
 	for i := range ridge {
 		ri := l[PackedLen(i):PackedLen(i+1)]
+		most := (1 + 1e-9) * math.Sqrt(max(s[PackedLen(i)+i], 0)+ridge[i])
 		for j := 0; j <= i; j++ {
 			rj := l[PackedLen(j):PackedLen(j+1)]
 			m := min(j, lead)
@@ -27,7 +29,7 @@ func Factor(l, s, ridge []float64, lead int, shrink float64) {
 				if j >= lead {
 					c *= 1 - shrink
 				}
-				ri[j] = (c - Dot(ri[m:j], rj[m:j])) * rj[j]
+				ri[j] = min(max((c-Dot(ri[m:j], rj[m:j]))*rj[j], -most), most)
 				continue
 			}
 			c += ridge[i] - Dot(ri[m:j], rj[m:j])
