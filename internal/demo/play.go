@@ -21,6 +21,7 @@ const (
 	cureLimit  = 2 * time.Minute  // until a fault is gone
 	calmLimit  = 90 * time.Second // until everything is steady again after it
 	rated      = 20 * time.Second // over which the rate of a victim is measured
+	returning  = 30 * time.Second // after a changed workload ended: its end is a change too, and what is done about it belongs to the fault
 	aftermath  = 8 * time.Second  // the windows before and after a fault, in which users are asked
 )
 
@@ -186,6 +187,9 @@ func (d *demo) seeThrough(ctx context.Context, t *trial, proc *app.Process) erro
 	switch {
 	case t.lasts > 0:
 		d.story.say(plain, "ENDED", "%s: that is over", kinds[t.kind].title)
+		if err := d.pause(ctx, d.scaled(returning), "back to the usual work"); err != nil {
+			return err
+		}
 	case gone:
 		d.story.say(green, "GONE", "%s: no longer there, %.1f s after it was planted", kinds[t.kind].title, (t.acute - t.planted).Seconds())
 	default:
