@@ -101,8 +101,8 @@ func Resolve(d Driver) Capabilities {
 // Source measures instances: the collectors of telemetry, the router, and drivers that see inside their instances.
 type Source interface {
 	Dimensions() []Dimension
-	// Categories is the number of category counts that its readers give, 0 for none.
-	Categories() int
+	// Categories are the sets of category counts that its readers give, one after the other; none if it has none.
+	Categories() []CategorySet
 	// Attach opens what must be read of the instance; Unavailable says what of the dimensions it cannot tell and why.
 	Attach(in Instance) (Reader, Unavailable, error)
 }
@@ -110,15 +110,16 @@ type Source interface {
 // Batcher is a source that reads all instances at once, before the readers are asked in each tick.
 type Batcher interface {
 	Batch(ctx context.Context, now time.Time) error
-	// Demand and Labels are those of the pool as of the last Batch.
+	// Demand is that of the pool as of the last Batch.
 	Demand() Demand
+	// Labels name the source's categories so far, "" where there is none yet; nil where its sets name them.
 	Labels() []string
 }
 
 // Reader reads one instance. Not safe for concurrent use.
 type Reader interface {
 	// Read writes one value for each of the source's dimensions: gauges as they are, counters cumulative; NaN where
-	// missing now. counts has the source's Categories, cumulative. It allocates nothing in steady state.
+	// missing now. counts has one place for each of the source's categories, cumulative. It allocates nothing in steady state.
 	Read(now time.Time, row []float64, counts []uint64) error
 	Close() error
 }

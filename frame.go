@@ -81,32 +81,50 @@ type Dimension struct {
 
 // Names of the dimensions that other packages look up. Sources declare more.
 const (
-	DimOffered  = "offered"       // requests/s meant for the instance by key or fair share, before balancing; load
-	DimBytesIn  = "bytes_in"      // request bytes/s received; intake
-	DimRequests = "requests"      // requests/s that it was given; intake
-	DimBytesOut = "bytes_out"     // response bytes/s; response
-	DimInFlight = "in_flight"     // mean requests in flight; response
-	DimErrors   = "errors"        // share of requests answered with 5xx or not at all; response
-	DimP50      = "latency_p50"   // seconds; response
-	DimP99      = "latency_p99"   // seconds; response
-	DimCPU      = "cpu"           // cores; response
-	DimCPUUser  = "cpu_user"      // cores; response
-	DimCPUSys   = "cpu_system"    // cores; response
-	DimRunQueue = "run_queue"     // seconds waiting for a CPU per second; response
-	DimSwitches = "ctx_switches"  // 1/s; response
-	DimRSS      = "memory_rss"    // bytes; response, unbounded
-	DimAnon     = "memory_anon"   // bytes; response, unbounded
-	DimMinor    = "faults_minor"  // 1/s; response
-	DimMajor    = "faults_major"  // 1/s; response
-	DimRefaults = "refaults"      // 1/s; response
-	DimRead     = "io_read"       // bytes/s; response
-	DimWritten  = "io_written"    // bytes/s; response
-	DimThreads  = "threads"       // count; response, unbounded
-	DimFDs      = "descriptors"   // count; response, unbounded
-	DimThrottle = "cpu_throttled" // share of time; response
-	DimPressMem = "memory_stall"  // share of time stalled on memory (PSI some); response
-	DimPressCPU = "cpu_stall"     // share of time stalled on CPU (PSI some); response
+	DimOffered  = "offered"               // requests/s meant for the instance by key or fair share, before balancing; load
+	DimBytesIn  = "bytes_in"              // request bytes/s received; intake
+	DimRequests = "requests"              // requests/s that it was given; intake
+	DimBytesOut = "bytes_out"             // response bytes/s; response
+	DimInFlight = "in_flight"             // mean requests in flight; response
+	DimErrors   = "errors"                // share of requests answered with 5xx or not at all; response
+	DimP50      = "latency_p50"           // seconds; response
+	DimP99      = "latency_p99"           // seconds; response
+	DimCPU      = "cpu"                   // cores; response
+	DimCPUUser  = "cpu_user"              // cores; response
+	DimCPUSys   = "cpu_system"            // cores; response
+	DimRunQueue = "run_queue"             // seconds waiting for a CPU per second; response
+	DimSwitches = "ctx_switches"          // 1/s; response
+	DimRSS      = "memory_rss"            // bytes; response, unbounded
+	DimAnon     = "memory_anon"           // bytes; response, unbounded
+	DimMinor    = "faults_minor"          // 1/s; response
+	DimMajor    = "faults_major"          // 1/s; response
+	DimRefaults = "refaults"              // 1/s; response
+	DimRead     = "io_read"               // bytes/s; response
+	DimWritten  = "io_written"            // bytes/s; response
+	DimThreads  = "threads"               // count; response, unbounded
+	DimFDs      = "descriptors"           // count; response, unbounded
+	DimThrottle = "cpu_throttled"         // share of time; response
+	DimPressMem = "memory_stall"          // share of time stalled on memory (PSI some); response
+	DimPressCPU = "cpu_stall"             // share of time stalled on CPU (PSI some); response
+	DimTopTask  = "cpu_top_thread"        // cores of the busiest thread; response
+	DimWSS      = "working_set"           // bytes referenced within an interval; response, unbounded
+	DimWSSGrow  = "working_set_growth"    // bytes/s that the working set grew by since the interval before; response
+	DimWSSTurn  = "working_set_turnover"  // share of the working set that was not in the one before; response
+	DimWrites   = "write_share"           // share of the working set that was written to; response
+	DimNetOut   = "net_sent"              // bytes/s sent on sockets of the internet families; response
+	DimNetIn    = "net_received"          // bytes/s received; response, intake where nothing else tells the work
+	DimMsgsOut  = "net_messages_sent"     // calls/s that sent; response
+	DimMsgsIn   = "net_messages_received" // calls/s that received; response, load where nothing else tells the work
+	DimAccepts  = "connections_accepted"  // 1/s; response, load where nothing else tells the work
+	DimConnects = "connections_opened"    // 1/s opened to others; response
+	DimResent   = "retransmits"           // segments/s; response
+	DimCalls    = "out_calls"             // requests/s sent to others and answered or failed; response
+	DimCallTime = "out_latency"           // seconds from the request to others until their answer, mean; response
+	DimCallFail = "out_failures"          // share of requests and connections to others that failed; response
 )
+
+// Dependencies are the columns that tell how others answer an instance. What they explain is not the instance's fault.
+var Dependencies = []string{DimCallTime, DimCallFail}
 
 // MaxDimensions is the most columns that a pool's schema may have: sets of them are bit masks.
 const MaxDimensions = 64
@@ -116,17 +134,42 @@ type Schema struct {
 	dims   []Dimension
 	nload  int
 	nwork  int
+	sets   []CategorySet
 	ncat   int
 	digest uint64
 }
 
-// NewSchema orders the dimensions by role, keeping the order within a role. ncat is the number of category counts a
-// row carries (routes), 0 for none. Duplicate names and more than [MaxDimensions] are errors.
-func NewSchema(dims []Dimension, ncat int) (*Schema, error) {
+// CategorySet is a set of counts of a row that together say of what kinds the requests, answers or calls of an interval
+// were. Each set is compared with its own reference.
+type CategorySet struct {
+	Name string // "routes", "status", "system calls"
+	// Role: a changed mix of a Load set is changed work; of a Response set, a changed instance.
+	Role Role
+	Size int // the number of counts, at least 1
+	// Labels name the categories where they are known at once; else the source's [Batcher] names them as they come.
+	Labels []string
+	// Every is the cadence; 0 is each frame. Slower sets have all counts 0 in the frames between.
+	Every time.Duration
+}
+
+// Names of the category sets that other packages look up.
+const (
+	SetRoutes   = "routes"       // method and templated path of requests; load
+	SetStatus   = "status"       // class of the answers; response
+	SetSyscalls = "system calls" // class of system calls; response
+)
+
+// MaxCategories is the most counts that a row may carry in all its sets.
+const MaxCategories = 256
+
+// NewSchema orders the dimensions by role, keeping the order within a role. Sets are the category counts that a row
+// carries, one set after the other. Duplicate names, more than [MaxDimensions], and more than [MaxCategories] counts are
+// errors.
+func NewSchema(dims []Dimension, sets ...CategorySet) (*Schema, error) {
 	if len(dims) > MaxDimensions {
 		return nil, fmt.Errorf("schema: %d dimensions, at most %d", len(dims), MaxDimensions)
 	}
-	s := &Schema{dims: slices.Clone(dims), ncat: ncat}
+	s := &Schema{dims: slices.Clone(dims), sets: slices.Clone(sets)}
 	slices.SortStableFunc(s.dims, func(a, b Dimension) int { return int(a.Role) - int(b.Role) })
 	h := fnv.New64a()
 	for i, d := range s.dims {
@@ -143,7 +186,19 @@ func NewSchema(dims []Dimension, ncat int) (*Schema, error) {
 		}
 		fmt.Fprintf(h, "%s|%s|%d|%d\n", d.Name, d.Unit, d.Role, d.Transform)
 	}
-	fmt.Fprintf(h, "%d", ncat)
+	for i, c := range s.sets {
+		if c.Size < 1 || len(c.Labels) > c.Size {
+			return nil, fmt.Errorf("schema: category set %q of %d counts with %d labels", c.Name, c.Size, len(c.Labels))
+		}
+		if slices.ContainsFunc(s.sets[:i], func(o CategorySet) bool { return o.Name == c.Name }) {
+			return nil, fmt.Errorf("schema: category set %q declared twice", c.Name)
+		}
+		s.ncat += c.Size
+		fmt.Fprintf(h, "%s|%d|%d\n", c.Name, c.Role, c.Size)
+	}
+	if s.ncat > MaxCategories {
+		return nil, fmt.Errorf("schema: %d category counts, at most %d", s.ncat, MaxCategories)
+	}
 	s.digest = h.Sum64()
 	return s, nil
 }
@@ -157,8 +212,22 @@ func (s *Schema) Loads() int { return s.nload }
 // Works is the number of load and intake columns, those that responses are conditioned on.
 func (s *Schema) Works() int { return s.nwork }
 
-// Categories is the number of category counts of a row.
+// Categories is the number of category counts of a row, in all sets.
 func (s *Schema) Categories() int { return s.ncat }
+
+// Sets are the category sets; the counts of a row stand in their order. The result is not to be changed.
+func (s *Schema) Sets() []CategorySet { return s.sets }
+
+// SetAt is the index of the set that category c is in, and where its counts begin.
+func (s *Schema) SetAt(c int) (set, begin int) {
+	for i := range s.sets {
+		if c < begin+s.sets[i].Size {
+			return i, begin
+		}
+		begin += s.sets[i].Size
+	}
+	return -1, begin
+}
 
 // Digest identifies names, units, roles, transforms and order.
 func (s *Schema) Digest() uint64 { return s.digest }
@@ -219,8 +288,8 @@ type Frame struct {
 	X      []float64 // row-major, len(Rows) x Schema.Len(), untransformed; NaN is missing this time
 	Have   []Dims    // what each row's instance can be measured by at all
 	Span   []float32 // seconds that each row covers
-	Counts []uint32  // row-major, len(Rows) x Schema.Categories(): requests of each route in this span
-	Labels []string  // names of the categories so far, at most Schema.Categories(); for explanations only
+	Counts []uint32  // row-major, len(Rows) x Schema.Categories(): how many of each category in this span
+	Labels []string  // names of the categories so far, "" where there is none yet, at most Schema.Categories(); for explanations only
 	Demand Demand
 }
 

@@ -40,6 +40,10 @@ type Pool struct {
 	Objective Objective `json:"objective,omitzero"`
 	// Detect says how drift is judged.
 	Detect Detect `json:"detect,omitzero"`
+	// Telemetry says what is collected beyond the base, and what it may cost.
+	Telemetry Telemetry `json:"telemetry,omitzero"`
+	// Metrics takes counters of the application itself from a Prometheus endpoint.
+	Metrics *Metrics `json:"metrics,omitempty"`
 	// Heal says what may be done about it, and how much.
 	Heal Heal `json:"heal,omitzero"`
 }
@@ -342,6 +346,8 @@ func (p *Pool) Defaults() {
 	def(&h.Breaker, 0.2)
 	def(&h.HoldOff, 10*d.Interval)
 	def(&h.HoldBack, 0.25)
+	p.Telemetry.defaults()
+	p.Metrics.defaults()
 }
 
 func def[T comparable](v *T, to T) {
@@ -405,6 +411,8 @@ func (p *Pool) Validate() []FieldError {
 	bad(p.Initial != "" && !slices.Contains(names, p.Initial), "initial", "%q is none of the specializations: %s", p.Initial, strings.Join(names, ", "))
 	errs = append(errs, p.Image.Hooks.validate("image.hooks")...)
 	errs = append(errs, p.Route.validate()...)
+	errs = append(errs, p.Telemetry.validate()...)
+	errs = append(errs, p.Metrics.validate(p.Serve)...)
 	for _, pr := range []struct {
 		name string
 		p    *Probe

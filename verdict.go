@@ -28,7 +28,8 @@ func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 // UnmarshalText takes the lower-case name.
 func (l *Level) UnmarshalText(b []byte) error { return enumParse(l, b, levelNames, "level") }
 
-// Cause tells a changed workload (adapt the instance) from a changed instance (heal it).
+// Cause tells a changed workload (adapt the instance) from a changed instance (heal it) and from something else that
+// the instance depends on (leave the instance alone).
 type Cause uint8
 
 // The causes.
@@ -36,9 +37,11 @@ const (
 	CauseUnknown Cause = iota
 	WorkloadChanged
 	InstanceChanged
+	// DependencyChanged: what the instances call answers slower or fails. No reset of theirs would help.
+	DependencyChanged
 )
 
-var causeNames = []string{"unknown", "workload changed", "instance changed"}
+var causeNames = []string{"unknown", "workload changed", "instance changed", "dependency changed"}
 
 func (c Cause) String() string { return enumString(c, causeNames, "cause") }
 

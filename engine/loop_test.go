@@ -262,7 +262,7 @@ func newFrames(t *testing.T, r *rig) *frames {
 		}
 		dims = append(dims, d)
 	}
-	s, err := ft.NewSchema(dims, 0)
+	s, err := ft.NewSchema(dims)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -377,7 +377,7 @@ func TestReadingsFollowTheTraffic(t *testing.T) {
 	for i, d := range p.Dimensions() {
 		at[d.Name] = i
 	}
-	row, counts := make([]float64, len(at)), make([]uint64, p.Categories())
+	row, counts := make([]float64, len(at)), make([]uint64, p.Categories()[0].Size)
 	read := func() map[string]float64 {
 		t.Helper()
 		if err := p.Batch(t.Context(), time.Now()); err != nil {

@@ -66,8 +66,10 @@ func (s *source) names() []string {
 // quantiles of the time until the end of the response (until its header for event streams and upgrades).
 func (p *PoolFront) Dimensions() []ft.Dimension { return slices.Clone(dimensions) }
 
-// Categories is the number of route counts; the last is for all routes without a label.
-func (p *PoolFront) Categories() int { return wire.Categories }
+// Categories are the routes; the last is for all routes without a label.
+func (p *PoolFront) Categories() []ft.CategorySet {
+	return []ft.CategorySet{{Name: ft.SetRoutes, Role: ft.Load, Size: wire.Categories}}
+}
 
 // Attach gives a reader of the instance. Everything can be measured of every instance; one that is not in service
 // has no values.

@@ -38,7 +38,7 @@ func Cgroup() ft.Source {
 
 func (c cgroups) Dimensions() []ft.Dimension { return c.dims }
 
-func (c cgroups) Categories() int { return 0 }
+func (c cgroups) Categories() []ft.CategorySet { return nil }
 
 // groupFiles are where a version keeps what, and under which keys.
 type groupFiles struct {

@@ -30,7 +30,12 @@ type fake struct {
 }
 
 func (f *fake) Dimensions() []ft.Dimension { return f.dims }
-func (f *fake) Categories() int            { return f.ncat }
+func (f *fake) Categories() []ft.CategorySet {
+	if f.ncat == 0 {
+		return nil
+	}
+	return []ft.CategorySet{{Name: "routes", Size: f.ncat}}
+}
 
 func (f *fake) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	f.mu.Lock()

@@ -88,7 +88,7 @@ func whyNoTimes() string {
 
 func (s *procfs) Dimensions() []ft.Dimension { return s.dims }
 
-func (s *procfs) Categories() int { return 0 }
+func (s *procfs) Categories() []ft.CategorySet { return nil }
 
 func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if in.Scope.PID <= 0 {

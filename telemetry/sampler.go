@@ -52,6 +52,7 @@ type source struct {
 	columns  []int // of each dimension
 	category int   // where its counts begin
 	ncat     int
+	labels   []string // of its categories, where they are known at once
 	batch    batch
 }
 
@@ -70,10 +71,17 @@ type member struct {
 func New(log *slog.Logger, sources ...ft.Source) (*Sampler, error) {
 	s := &Sampler{log: log, epoch: time.Now(), members: map[ft.Ref]*member{}}
 	var dims []ft.Dimension
+	var sets []ft.CategorySet
 	ncat := 0
 	for _, src := range sources {
-		v := &source{Source: src, dims: src.Dimensions(), category: ncat, ncat: src.Categories()}
+		v := &source{Source: src, dims: src.Dimensions(), category: ncat}
 		v.batcher, _ = src.(ft.Batcher)
+		for _, c := range src.Categories() {
+			sets = append(sets, c)
+			v.labels = append(v.labels, c.Labels...)
+			v.ncat += c.Size
+			v.labels = append(v.labels, make([]string, v.ncat-len(v.labels))...)
+		}
 		ncat += v.ncat
 		for _, d := range v.dims {
 			i := slices.IndexFunc(dims, func(o ft.Dimension) bool { return o.Name == d.Name })
@@ -87,7 +95,7 @@ func New(log *slog.Logger, sources ...ft.Source) (*Sampler, error) {
 		}
 		s.sources = append(s.sources, v)
 	}
-	schema, err := ft.NewSchema(dims, ncat)
+	schema, err := ft.NewSchema(dims, sets...)
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
@@ -248,10 +256,9 @@ func (m *member) resolve() {
 
 // shared copies what the batchers say of the whole pool.
 func (s *Sampler) shared(f *ft.Frame) {
-	if s.schema.Categories() > 0 {
-		f.Labels = f.Labels[:0]
-	}
+	f.Labels = f.Labels[:0]
 	for _, src := range s.sources {
+		f.Labels = append(f.Labels, src.labels...)
 		if src.batcher == nil {
 			continue
 		}
@@ -271,11 +278,10 @@ func (s *Sampler) shared(f *ft.Frame) {
 		f.Demand.Rejected += d.Rejected
 		f.Demand.InFlight += d.InFlight
 		f.Demand.Queued += d.Queued
-		if labels := src.batcher.Labels(); len(labels) > 0 && src.ncat > 0 {
-			for len(f.Labels) < src.category {
-				f.Labels = append(f.Labels, "")
+		for i, l := range src.batcher.Labels() {
+			if i < src.ncat && l != "" {
+				f.Labels[src.category+i] = l
 			}
-			f.Labels = append(f.Labels, labels[:min(len(labels), src.ncat)]...)
 		}
 	}
 }

@@ -231,7 +231,7 @@ func TestBatchedSource(t *testing.T) {
 		if diff := cmp.Diff(src.demand, b.f.Demand); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff(src.labels, b.f.Labels); diff != "" {
+		if diff := cmp.Diff(append(src.labels, ""), b.f.Labels); diff != "" {
 			t.Error(diff)
 		}
 		// A batch that fails: what its readers have is of before, and would be a false rate of 0.

@@ -26,7 +26,7 @@ func wide(tb testing.TB, d, cats int) *ft.Schema {
 			dims[i].Unbounded = true
 		}
 	}
-	s, err := ft.NewSchema(dims, cats)
+	s, err := ft.NewSchema(dims, routes(cats)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

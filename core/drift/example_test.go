@@ -15,7 +15,7 @@ func Example() {
 		{Name: ft.DimOffered, Unit: "1/s", Role: ft.Load, Transform: ft.Log1p},
 		{Name: ft.DimCPU, Unit: "cores", Role: ft.Response, Transform: ft.Log1p},
 		{Name: ft.DimAnon, Unit: "B", Role: ft.Response, Transform: ft.Log1p, Unbounded: true},
-	}, 0)
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -107,11 +107,18 @@ func poolSchema(serve bool) *ft.Schema {
 		resp(ft.DimMinor, "1/s", false), resp(ft.DimMajor, "1/s", false), resp(ft.DimRefaults, "1/s", false),
 		resp(ft.DimRead, "B/s", false), resp(ft.DimWritten, "B/s", false), resp(ft.DimThreads, "", true),
 		resp(ft.DimFDs, "", true), share(ft.DimThrottle), share(ft.DimPressMem), share(ft.DimPressCPU))
-	s, err := ft.NewSchema(dims, cats)
+	s, err := ft.NewSchema(dims, routes(cats)...)
 	if err != nil {
 		panic(err)
 	}
 	return s
+}
+
+func routes(n int) []ft.CategorySet {
+	if n == 0 {
+		return nil
+	}
+	return []ft.CategorySet{{Name: ft.SetRoutes, Role: ft.Load, Size: n}}
 }
 
 func newWorld(n int, seed uint64) *world {

@@ -84,6 +84,8 @@ func Step(p *ft.Pool, c *Case) Answer {
 		return instance(p, c)
 	case ft.InstanceChanged:
 		return instance(p, c)
+	case ft.DependencyChanged:
+		return Answer{Rule: "dependency", Text: "what it calls answers slower or fails; no reset of it would help: " + c.Subject}
 	case ft.CauseUnknown:
 		return unknown(p, c)
 	}

@@ -169,6 +169,8 @@ func (s *State) unwanted(o *operation, m *member, verb ft.Verb, ready int, now t
 		return "the whole pool drifts"
 	case v.Cause == ft.WorkloadChanged && s.d.Pool.Heal.WorkloadDrift == ft.Adapt:
 		return "it is the workload that changed"
+	case v.Cause == ft.DependencyChanged:
+		return "it is something it depends on that changed"
 	}
 	return ""
 }

@@ -386,7 +386,7 @@ func (m *member) unhealthy(o *operation) bool {
 		return true
 	}
 	v := &m.Verdict
-	return v.Level >= ft.High && v.Cause != ft.WorkloadChanged && v.Extent != ft.WholePool
+	return v.Level >= ft.High && v.Cause != ft.WorkloadChanged && v.Cause != ft.DependencyChanged && v.Extent != ft.WholePool
 }
 
 // declared rules of settings are no trials: a person's, and the way back.

@@ -42,7 +42,7 @@ func (s *State) look(t *tally, m *member) bool {
 // pressing tells whether mitigation should not wait for a trial. A changed workload is never that urgent.
 func (s *State) pressing(m *member, now time.Time) bool {
 	v := &m.Verdict
-	adapts := v.Cause == ft.WorkloadChanged && s.d.Pool.Heal.WorkloadDrift == ft.Adapt
+	adapts := v.Cause == ft.DependencyChanged || v.Cause == ft.WorkloadChanged && s.d.Pool.Heal.WorkloadDrift == ft.Adapt
 	c := mitigate.Case{Verdict: *v, Forecast: m.Forecast, Now: now}
 	return !adapts && v.Extent != ft.WholePool && mitigate.Urgent(&s.d.Pool, &c)
 }

@@ -189,7 +189,7 @@ func (d *Driver) Sample(_ context.Context, _ time.Time, members []ft.Instance, f
 func (d *Driver) Dimensions() []ft.Dimension { return dimensions() }
 
 // Categories implements ft.Source.
-func (d *Driver) Categories() int { return len(labels) }
+func (d *Driver) Categories() []ft.CategorySet { return categories() }
 
 // Attach implements ft.Source.
 func (d *Driver) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {

@@ -51,7 +51,7 @@ type World struct {
 
 // New makes an empty world for a pool whose defaults are filled.
 func New(pool ft.Pool, c Config) (*World, error) {
-	schema, err := ft.NewSchema(dimensions(), len(labels))
+	schema, err := ft.NewSchema(dimensions(), categories()...)
 	if err != nil {
 		return nil, fmt.Errorf("sim: %w", err)
 	}
@@ -255,4 +255,8 @@ func (w *World) exit(in *instance, e ft.Exit) {
 	in.Exit = &e
 	in.admitted = false
 	w.say(&ft.Exited{Stamp: w.stamp(), Ref: in.Ref, Exit: e})
+}
+
+func categories() []ft.CategorySet {
+	return []ft.CategorySet{{Name: ft.SetRoutes, Role: ft.Load, Size: len(labels), Labels: labels}}
 }
