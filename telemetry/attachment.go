@@ -3,6 +3,7 @@ package telemetry
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type attachment struct {
 	fault       error
 	ableTo      ft.Dims // of the source's dimensions
 	unavailable ft.Unavailable
+	reporter    Reporter // the reader, where it is one
 	final       bool // it can never be attached to
 	retryAt     time.Time
 
@@ -128,6 +130,7 @@ func (a *attachment) attach(now time.Time) error {
 		return err
 	}
 	a.reader, a.unavailable, a.retryAt = r, missing, time.Time{}
+	a.reporter, _ = r.(Reporter)
 	if a.unavailable == nil {
 		a.unavailable = ft.Unavailable{}
 	}
@@ -177,11 +180,24 @@ func (a *attachment) able() ft.Dims {
 	return a.ableTo
 }
 
+// Reporter is a reader that finds out later, or for a while only, what it cannot tell.
+type Reporter interface {
+	// Missing says what cannot be told at present and why; nil where all can. It may be called while Read runs, and
+	// after Close.
+	Missing() ft.Unavailable
+}
+
 // missing is what cannot be measured, once that is known.
 func (a *attachment) missing() (ft.Unavailable, bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.unavailable, a.unavailable != nil
+	known, reporter := a.unavailable, a.reporter
+	a.mu.Unlock()
+	if known == nil || reporter == nil {
+		return known, known != nil
+	}
+	all := maps.Clone(known)
+	maps.Copy(all, reporter.Missing())
+	return all, true
 }
 
 // detach closes the reader, or leaves that to the worker that blocks in it, and tells which.

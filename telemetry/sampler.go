@@ -320,13 +320,13 @@ func (s *Sampler) Unavailable(ref ft.Ref) ft.Unavailable {
 			return nil
 		}
 		for _, d := range a.source.dims {
-			why, is := missing[d.Name]
-			if !is {
+			if _, is := missing[d.Name]; !is {
 				have[d.Name] = true
-				continue
 			}
-			if !slices.Contains(reasons[d.Name], why) {
-				reasons[d.Name] = append(reasons[d.Name], why)
+		}
+		for name, why := range missing {
+			if !slices.Contains(reasons[name], why) {
+				reasons[name] = append(reasons[name], why)
 			}
 		}
 	}

@@ -1,0 +1,68 @@
+package telemetry
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	ft "github.com/fettle-dev/fettle"
+)
+
+// What is off takes no column and is told; where another source measures it, nothing is missing.
+func TestWhatIsOffTakesNoColumn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 1, Absent("off: telemetry.network", "out", "g"), &fake{dims: []ft.Dimension{gauge("g")}, row: []float64{1}})
+		b.step(time.Second)
+		b.want(0, "g=1")
+		if diff := cmp.Diff(ft.Unavailable{"out": "off: telemetry.network"}, b.s.Unavailable(b.in[0].Ref)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// reporting is a fake whose readers find out what is missing as they go on.
+type reporting struct {
+	fake
+	now ft.Unavailable
+}
+
+type reporter struct {
+	ft.Reader
+	r *reporting
+}
+
+func (r *reporting) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
+	rd, missing, err := r.fake.Attach(in)
+	return &reporter{rd, r}, missing, err
+}
+
+func (r *reporter) Missing() ft.Unavailable {
+	r.r.mu.Lock()
+	defer r.r.mu.Unlock()
+	return r.r.now
+}
+
+func TestReadersTellWhatTheyFindOutLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &reporting{fake: fake{dims: []ft.Dimension{gauge("g"), gauge("h")}, row: []float64{1, 2}, missing: ft.Unavailable{"h": "never"}}}
+		b := newBench(t, 1, src)
+		want := func(u ft.Unavailable) {
+			t.Helper()
+			b.step(time.Second)
+			if diff := cmp.Diff(u, b.s.Unavailable(b.in[0].Ref)); diff != "" {
+				t.Error(diff)
+			}
+		}
+		want(ft.Unavailable{"h": "never"})
+		src.mu.Lock()
+		src.now = ft.Unavailable{"g": "no answer"}
+		src.mu.Unlock()
+		want(ft.Unavailable{"g": "no answer", "h": "never"})
+		src.mu.Lock()
+		src.now = nil
+		src.mu.Unlock()
+		want(ft.Unavailable{"h": "never"})
+	})
+}
