@@ -118,6 +118,7 @@ type Instance struct {
 	// Born is when this generation started; Fettle's notion of age.
 	Born        time.Time `json:"born,omitzero"`
 	Endpoint    Endpoint  `json:"endpoint,omitzero"`
+	Port        int       `json:"port,omitempty"`        // its own, that it was told as $PORT, whether or not it listens there; 0: none
 	Concurrency int       `json:"concurrency,omitempty"` // requests at once; 0 is unlimited
 	Scope       Scope     `json:"scope,omitzero"`
 	Settings    []Setting `json:"settings,omitempty"`

@@ -44,6 +44,7 @@ func (d *Driver) compose(p *ft.Pool, l *life, ref ft.Ref, w ft.Work) (*record, e
 		Instance: ft.Instance{
 			Ref: ref, Work: w, Digest: digest(p, w), Born: time.Now(), Concurrency: p.Image.Concurrency,
 		},
+			Port: port,
 		Token: rand.Text(), User: as, Serves: p.Serve == ft.HTTP, Group: d.tree.Plan(string(ref.ID)),
 		Port: port, Socket: socket,
 	}

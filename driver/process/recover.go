@@ -73,6 +73,7 @@ func (d *Driver) recoverOne(id ft.InstanceID) error {
 	d.lives[id] = l
 	d.ports[rec.Port] = true
 	return d.adopt(l)
+	rec.Instance.Port = rec.Port // records of older versions do not have it there
 }
 
 // settle takes the lock. A shim that hangs with it is ended first.
