@@ -75,7 +75,8 @@ type Dimension struct {
 	Floor float64
 	// Unbounded marks what can grow until a limit is reached: memory, descriptors, threads. Its slope is watched.
 	Unbounded bool
-	// Every is the cadence; 0 is each frame. Slower values are held for two intervals at most and train once.
+	// Every is the least time between two readings; 0 is each frame. Slower values are held for two intervals at most and
+	// train once. Sources may stretch it.
 	Every time.Duration
 }
 

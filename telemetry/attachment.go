@@ -17,9 +17,11 @@ import (
 type attachment struct {
 	source *source
 	in     ft.Instance
+	epoch  time.Time // of the sampler
 
 	// Of the worker that holds it.
 	reader ft.Reader
+	pacer  Pacer // the reader, where it is one
 	raw    []float64
 	counts []uint64
 	readAt time.Time
@@ -34,9 +36,10 @@ type attachment struct {
 	fault       error
 	ableTo      ft.Dims // of the source's dimensions
 	unavailable ft.Unavailable
-	reporter    Reporter // the reader, where it is one
-	final       bool // it can never be attached to
-	retryAt     time.Time
+	reporter    Reporter      // the reader, where it is one
+	final       bool          // it can never be attached to
+	retryAt     time.Duration // since the epoch
+	pace        time.Duration // of the reader's slow dimensions, where it has one of its own
 
 	// Of the sampler.
 	use       ft.Dims // the source's dimensions that come from here
@@ -45,13 +48,14 @@ type attachment struct {
 	shown     []float64
 	was       []uint64
 	wasAt     time.Duration
+	apart     time.Duration // pace, as of the last take
 	lastFault bool
 }
 
-func newAttachment(src *source, in ft.Instance) *attachment {
+func newAttachment(src *source, in ft.Instance, epoch time.Time) *attachment {
 	n := len(src.dims)
 	a := &attachment{
-		source: src, in: in,
+		source: src, in: in, epoch: epoch,
 		raw: make([]float64, n), counts: make([]uint64, src.ncat),
 		last: make([]float64, n), lastAt: make([]time.Duration, n), shown: make([]float64, n),
 		was: make([]uint64, src.ncat), wasAt: -1,
@@ -63,12 +67,12 @@ func newAttachment(src *source, in ft.Instance) *attachment {
 	return a
 }
 
-// ready tells whether a worker may be sent into it now.
-func (a *attachment) ready(now time.Time) bool {
+// ready tells whether a worker may be sent into it now, in time since the epoch.
+func (a *attachment) ready(now time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fresh = false
-	return !a.held && !a.detached && !a.final && (a.retryAt.IsZero() || !now.Before(a.retryAt))
+	return !a.held && !a.detached && !a.final && now >= a.retryAt
 }
 
 // work attaches, if that was not done yet, and reads. It runs on a worker.
@@ -80,15 +84,19 @@ func (a *attachment) work(now time.Time) {
 	}
 	a.held = true
 	a.mu.Unlock()
-	err := a.attach(now)
+	err := a.attach()
+	pace := time.Duration(0)
 	if err == nil {
 		a.readAt = a.clock()
 		if err = a.reader.Read(now, a.raw, a.counts); err != nil {
 			err = fmt.Errorf("read %s: %w", a.in.Ref, err)
 		}
+		if a.pacer != nil {
+			pace = a.pacer.Pace()
+		}
 	}
 	a.mu.Lock()
-	a.held = false
+	a.held, a.pace = false, pace
 	a.fault = err
 	a.fresh = err == nil && !a.late
 	a.late = false
@@ -108,7 +116,7 @@ func (a *attachment) clock() time.Time {
 	return at
 }
 
-func (a *attachment) attach(now time.Time) error {
+func (a *attachment) attach() error {
 	if a.reader != nil {
 		return nil
 	}
@@ -122,14 +130,15 @@ func (a *attachment) attach(now time.Time) error {
 		}
 		a.ableTo = 0
 		a.final = errors.Is(err, ft.ErrUnavailable)
-		a.retryAt = now.Add(attachAgain)
+		a.retryAt = time.Since(a.epoch) + attachAgain
 		a.changes.Add(1)
 		if a.final {
 			return errNotHere
 		}
 		return err
 	}
-	a.reader, a.unavailable, a.retryAt = r, missing, time.Time{}
+	a.reader, a.unavailable, a.retryAt = r, missing, 0
+	a.pacer, _ = r.(Pacer)
 	a.reporter, _ = r.(Reporter)
 	if a.unavailable == nil {
 		a.unavailable = ft.Unavailable{}
@@ -151,6 +160,7 @@ var errNotHere = errors.New("not available")
 func (a *attachment) take() (fresh bool, at time.Time, fault error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.apart = a.pace
 	if a.held {
 		a.late = true
 		return false, at, errBlocks
@@ -185,6 +195,13 @@ type Reporter interface {
 	// Missing says what cannot be told at present and why; nil where all can. It may be called while Read runs, and
 	// after Close.
 	Missing() ft.Unavailable
+}
+
+// Pacer is a reader whose slow dimensions may come more seldom than their Every says.
+type Pacer interface {
+	// Pace is how far apart readings of its slow dimensions are at present. It is asked after each Read, by the same
+	// goroutine.
+	Pace() time.Duration
 }
 
 // missing is what cannot be measured, once that is known.
@@ -231,7 +248,7 @@ func (a *attachment) difference(longest, at time.Duration, row []float64, counts
 		if d.Kind == ft.Counter {
 			span := at - a.lastAt[i]
 			switch {
-			case a.lastAt[i] < 0, span <= 0, span > max(longest, 2*d.Every), v < a.last[i]:
+			case a.lastAt[i] < 0, span <= 0, span > max(longest, a.holds(d)), v < a.last[i]:
 				out = nan
 			default:
 				out = (v - a.last[i]) / span.Seconds()
@@ -249,10 +266,18 @@ func (a *attachment) difference(longest, at time.Duration, row []float64, counts
 // hold repeats the values of slow dimensions for two of their intervals at most.
 func (a *attachment) hold(at time.Duration, row []float64) {
 	for i, d := range a.source.dims {
-		if d.Every > 0 && a.use.Has(i) && a.lastAt[i] >= 0 && at > a.lastAt[i] && at-a.lastAt[i] <= 2*d.Every {
+		if d.Every > 0 && a.use.Has(i) && a.lastAt[i] >= 0 && at > a.lastAt[i] && at-a.lastAt[i] <= a.holds(d) {
 			row[a.source.columns[i]] = a.shown[i]
 		}
 	}
+}
+
+// holds is how long a value of a slow dimension is worth showing.
+func (a *attachment) holds(d ft.Dimension) time.Duration {
+	if d.Every == 0 {
+		return 0
+	}
+	return 2 * max(d.Every, a.apart)
 }
 
 // count differences the category counts; what cannot be told counts nothing.

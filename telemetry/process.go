@@ -145,6 +145,7 @@ var ioKeys = []string{"read_bytes", "write_bytes"}
 // usage of CPU by one process since the last tick, from its threads.
 type threadDelta struct {
 	run, wait, turns uint64 // ns, ns, times
+	most             uint64 // run of the thread that ran most
 	// exact: run covers all threads for the whole time, so it may stand in for the coarser ticks of stat.
 	exact bool
 }
@@ -179,7 +180,9 @@ func (p *process) readThreads(buf *buffers) threadDelta {
 }
 
 func (d *threadDelta) add(now, last taskTimes) {
-	d.run += less(now.run, last.run)
+	run := less(now.run, last.run)
+	d.run += run
+	d.most = max(d.most, run)
 	d.wait += less(now.wait, last.wait)
 	d.turns += less(now.turns, last.turns)
 }

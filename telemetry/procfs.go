@@ -25,6 +25,7 @@ type procfs struct {
 // Resident memory counts a page shared by two of its processes twice; [Cgroup] does not. Read and written bytes are
 // those of the storage layer (read_bytes and write_bytes of /proc/PID/io). CPU time is exact to the scheduler's last
 // update while an instance's threads stay the same, else to a clock tick of 10 ms, as user and system time always are.
+// The busiest thread is that of all processes: one that spins is seen beside many that idle.
 //
 // One source serves any number of samplers at once: they share the look for new processes.
 func ProcFS() ft.Source {
@@ -35,19 +36,20 @@ func ProcFS() ft.Source {
 		fds.Every = 10 * time.Second // a directory with a descriptor a line must be listed
 	}
 	s.dims = []ft.Dimension{
-		colCPU:      floor(column(ft.DimCPU, "cores", ft.Log1p, ft.Counter), 1./clockTick),
-		colUser:     floor(column(ft.DimCPUUser, "cores", ft.Log1p, ft.Counter), 1./clockTick),
-		colSystem:   floor(column(ft.DimCPUSys, "cores", ft.Log1p, ft.Counter), 1./clockTick),
-		colWait:     column(ft.DimRunQueue, "s/s", ft.Log1p, ft.Counter),
-		colSwitches: column(ft.DimSwitches, "1/s", ft.Log1p, ft.Counter),
-		colRSS:      memory(ft.DimRSS),
-		colAnon:     memory(ft.DimAnon),
-		colMinor:    column(ft.DimMinor, "1/s", ft.Log1p, ft.Counter),
-		colMajor:    column(ft.DimMajor, "1/s", ft.Log1p, ft.Counter),
-		colRead:     column(ft.DimRead, "B/s", ft.Log1p, ft.Counter),
-		colWritten:  column(ft.DimWritten, "B/s", ft.Log1p, ft.Counter),
-		colThreads:  column(ft.DimThreads, "", ft.Log1p, ft.Gauge),
-		colFDs:      fds,
+		colCPU:       floor(column(ft.DimCPU, "cores", ft.Log1p, ft.Counter), 1./clockTick),
+		colUser:      floor(column(ft.DimCPUUser, "cores", ft.Log1p, ft.Counter), 1./clockTick),
+		colSystem:    floor(column(ft.DimCPUSys, "cores", ft.Log1p, ft.Counter), 1./clockTick),
+		colWait:      column(ft.DimRunQueue, "s/s", ft.Log1p, ft.Counter),
+		colSwitches:  column(ft.DimSwitches, "1/s", ft.Log1p, ft.Counter),
+		colRSS:       memory(ft.DimRSS),
+		colAnon:      memory(ft.DimAnon),
+		colMinor:     column(ft.DimMinor, "1/s", ft.Log1p, ft.Counter),
+		colMajor:     column(ft.DimMajor, "1/s", ft.Log1p, ft.Counter),
+		colRead:      column(ft.DimRead, "B/s", ft.Log1p, ft.Counter),
+		colWritten:   column(ft.DimWritten, "B/s", ft.Log1p, ft.Counter),
+		colThreads:   column(ft.DimThreads, "", ft.Log1p, ft.Gauge),
+		colFDs:       fds,
+		colTopThread: floor(column(ft.DimTopTask, "cores", ft.Log1p, ft.Gauge), 1./clockTick),
 	}
 	s.dims[colThreads].Unbounded = true
 	s.noTimes = whyNoTimes()
@@ -110,7 +112,7 @@ func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if path := ownGroup(in.Scope.CgroupV2, in.Scope.CgroupV1); path != "" {
 		t.procs, _ = open(path) // without it, session and descent tell the members
 	}
-	t.members = append(t.members, leader)
+	t.members, t.readAt = append(t.members, leader), time.Now()
 	return t, s.missing(leader), nil
 }
 
@@ -135,7 +137,7 @@ func (s *procfs) missing(p *process) ft.Unavailable {
 		u[ft.DimFDs] = why("fd")
 	}
 	if s.noTimes != "" {
-		u[ft.DimRunQueue], u[ft.DimSwitches] = s.noTimes, s.noTimes
+		u[ft.DimRunQueue], u[ft.DimSwitches], u[ft.DimTopTask] = s.noTimes, s.noTimes, s.noTimes
 	}
 	return u
 }

@@ -33,8 +33,8 @@ type Sampler struct {
 	schema  *ft.Schema
 	sources []*source
 	crew    *crew
-	epoch   time.Time
-	last    time.Time     // of the previous Sample
+	epoch   time.Time     // all durations are since then, on the monotonic clock
+	last    time.Duration // of the previous Sample, 0 before the first
 	usual   time.Duration // between Samples
 	round   uint64
 	pending []*attachment
@@ -61,9 +61,9 @@ type member struct {
 	in          ft.Instance
 	attachments []*attachment
 	have        ft.Dims
-	known       uint64 // changes of attachments that have is computed from
-	round       uint64 // the last Sample that it was in
-	at          time.Time
+	known       uint64        // changes of attachments that have is computed from
+	round       uint64        // the last Sample that it was in
+	at          time.Duration // of the last row, 0 before the first
 }
 
 // New makes a sampler for one pool. Its schema is the union of the sources' dimensions: where two measure the same, an
@@ -114,8 +114,9 @@ func (s *Sampler) Schema() *ft.Schema { return s.schema }
 
 // Sample measures members; members[i] is f.Rows[i], and f was reset to their number. Instances that are not among the
 // members any more are detached. A reader or batch that fails or blocks leaves NaN in its own columns and is logged when
-// that begins and ends; the error is for misuse and for an ended ctx only. Rates are
-// over the time between the readings themselves, on the monotonic clock; now tells who is due.
+// that begins and ends; the error is for misuse and for an ended ctx only. now becomes the frame's time; rates and
+// spans are over the time between the readings themselves, on the monotonic clock: it does not step, and stands still
+// while the machine is suspended, as the instances do.
 func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instance, f *ft.Frame) error {
 	if f.Schema != s.schema || len(f.Have) != len(members) {
 		return fmt.Errorf("sample %d instances: the frame has %d rows of schema %p: %w", len(members), len(f.Have), f.Schema, ft.ErrInvalid)
@@ -128,15 +129,16 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 	}
 	s.round++
 	f.At = now
-	s.tick(now)
+	at := time.Since(s.epoch)
+	s.tick(at)
 	s.crew.runBatches(ctx, now, s.sources)
-	s.enlist(now, members)
+	s.enlist(at, members)
 	s.crew.run(s.pending, now)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}
 	for i := range members {
-		s.fill(s.members[members[i].Ref], i, now, f)
+		s.fill(s.members[members[i].Ref], i, at, f)
 	}
 	s.shared(f)
 	s.dismiss()
@@ -144,9 +146,9 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 }
 
 // tick follows how far apart Samples usually are.
-func (s *Sampler) tick(now time.Time) {
-	if !s.last.IsZero() {
-		span := max(now.Sub(s.last), 0)
+func (s *Sampler) tick(now time.Duration) {
+	if s.last != 0 {
+		span := now - s.last
 		if s.usual == 0 {
 			s.usual = span
 		}
@@ -156,7 +158,7 @@ func (s *Sampler) tick(now time.Time) {
 }
 
 // enlist makes the list of what is to be read, attaching to who is new.
-func (s *Sampler) enlist(now time.Time, members []ft.Instance) {
+func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pending = s.pending[:0]
@@ -191,7 +193,7 @@ func (s *source) ready() bool {
 func (s *Sampler) newMember(in ft.Instance) *member {
 	m := &member{in: in}
 	for _, src := range s.sources {
-		m.attachments = append(m.attachments, newAttachment(src, in))
+		m.attachments = append(m.attachments, newAttachment(src, in, s.epoch))
 	}
 	return m
 }
@@ -201,11 +203,11 @@ func sameScope(a, b ft.Scope) bool {
 }
 
 // fill writes row i of the frame from what the member's attachments read.
-func (s *Sampler) fill(m *member, i int, now time.Time, f *ft.Frame) {
+func (s *Sampler) fill(m *member, i int, now time.Duration, f *ft.Frame) {
 	m.resolve()
 	f.Have[i] = m.have
-	if !m.at.IsZero() {
-		f.Span[i] = float32(now.Sub(m.at).Seconds())
+	if m.at != 0 {
+		f.Span[i] = float32((now - m.at).Seconds())
 	}
 	m.at = now
 	row := f.X[i*s.schema.Len() : (i+1)*s.schema.Len()]
@@ -216,7 +218,7 @@ func (s *Sampler) fill(m *member, i int, now time.Time, f *ft.Frame) {
 			s.tell(m.in.Ref, fault)
 		}
 		if !fresh {
-			a.hold(now.Sub(s.epoch), row)
+			a.hold(now, row)
 			continue
 		}
 		a.difference(longSpan*s.usual, at.Sub(s.epoch), row, counts[a.source.category:a.source.category+a.source.ncat])

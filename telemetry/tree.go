@@ -25,6 +25,7 @@ const (
 	colWritten
 	colThreads
 	colFDs
+	colTopThread
 	procColumns
 )
 
@@ -53,6 +54,9 @@ type tree struct {
 	members  []*process // parents before children
 
 	sum [procColumns]float64 // counters, in the units of the dimensions
+
+	top    uint64    // nanoseconds that the busiest thread ran since readAt
+	readAt time.Time // the last read
 }
 
 // Read implements [ft.Reader].
@@ -65,12 +69,28 @@ func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
 	}
 	t.account(row, t.due(now))
 	t.bury()
+	row[colTopThread] = t.busiest(row[colThreads], time.Now())
 	return err
+}
+
+// briefest is the least time over which the share of a thread is told: what a running thread did since its last
+// scheduler tick (up to 10 ms) is not in its schedstat yet.
+const briefest = 100 * time.Millisecond
+
+// busiest is how many cores the busiest thread used since the last read. One thread uses one at most; what is above is
+// of the moments between reading one thread and the next.
+func (t *tree) busiest(threads float64, now time.Time) float64 {
+	ran, span := t.top, now.Sub(t.readAt)
+	t.top, t.readAt = 0, now
+	if math.IsNaN(threads) || span < briefest {
+		return math.NaN()
+	}
+	return min(float64(ran)/float64(span.Nanoseconds()), 1)
 }
 
 // due tells whether the descriptors are to be counted in this read.
 func (t *tree) due(now time.Time) bool {
-	if t.fdsEvery > 0 && !t.fdsAt.IsZero() && now.Sub(t.fdsAt) < t.fdsEvery {
+	if t.fdsEvery > 0 && !t.fdsAt.IsZero() && now.Sub(t.fdsAt).Abs() < t.fdsEvery {
 		return false
 	}
 	t.fdsAt = now
@@ -202,6 +222,7 @@ func (t *tree) charge(p *process, waited usage, read, written uint64) {
 	if d.exact {
 		cpu = float64(d.run) / 1e9
 	}
+	t.top = max(t.top, d.most)
 	t.sum[colCPU] += cpu + float64(waited.user+waited.system)/clockTick
 	t.sum[colUser] += float64(all.user) / clockTick
 	t.sum[colSystem] += float64(all.system) / clockTick
