@@ -1,0 +1,309 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	ft "github.com/fettle-dev/fettle"
+)
+
+// longScrape is how many intervals may lie between two scrapes before a counter's rate over them tells nothing.
+const longScrape = 5
+
+// scrape is the source over an application's own metrics.
+type scrape struct {
+	m    ft.Metrics
+	sel  *selection
+	dims []ft.Dimension
+}
+
+// Scrape is the source that makes columns of what the application says of itself at a Prometheus endpoint. Each
+// instance is scraped by a goroutine of its own, so that a slow endpoint keeps nobody waiting; an answer of more than
+// 1 MiB, one that takes longer than the timeout, a redirect, and anything but the text format are refused, and
+// [Sampler.Unavailable] says so. No credentials are sent, and no connection is kept open: a server that answers one at
+// a time is not held up between scrapes.
+//
+// Rates are made here, over the time between the scrapes, so that its dimensions are all gauges to the sampler: whether
+// a metric counts is only known from the endpoint. A counter that ran backwards, as after a restart, or was not scraped
+// for long, has no rate until the next scrape.
+func Scrape(m *ft.Metrics) ft.Source {
+	s := &scrape{m: *m, sel: newSelection(m.Series)}
+	for i := range m.Series {
+		s.dims = append(s.dims, dimensionOf(&m.Series[i], m.Every.D()))
+	}
+	return s
+}
+
+func dimensionOf(s *ft.Series, every time.Duration) ft.Dimension {
+	d := ft.Dimension{
+		Name: s.Column, Unit: s.Unit, Role: ft.Response, Transform: ft.Log1p, Kind: ft.Gauge,
+		Unbounded: s.Unbounded, Every: every,
+	}
+	if d.Name == "" {
+		d.Name = s.Metric
+	}
+	if s.Role != nil {
+		d.Role = *s.Role
+	}
+	if d.Unit == "" {
+		d.Unit = unitOf(s)
+	}
+	if d.Unit == "share" {
+		d.Transform = ft.Logit
+	}
+	return d
+}
+
+// unitOf is the unit of a metric's column by Prometheus' conventions for names,
+// https://prometheus.io/docs/practices/naming.
+func unitOf(s *ft.Series) string {
+	counts := kindOf(s, nil) == ft.Counter
+	base, suffix := cutSuffix(s.Metric)
+	if base == "" || suffix == "_count" || suffix == "_bucket" {
+		base = s.Metric
+	}
+	switch {
+	case strings.HasSuffix(base, "_bytes") && counts:
+		return "B/s"
+	case strings.HasSuffix(base, "_bytes"):
+		return "B"
+	case strings.HasSuffix(base, "_seconds") && counts:
+		return "s/s"
+	case strings.HasSuffix(base, "_seconds"):
+		return "s"
+	case counts:
+		return "1/s"
+	case strings.HasSuffix(base, "_ratio"):
+		return "share"
+	default:
+		return ""
+	}
+}
+
+func (s *scrape) Dimensions() []ft.Dimension { return s.dims }
+
+func (s *scrape) Categories() []ft.CategorySet { return nil }
+
+// Attach begins to scrape the instance.
+func (s *scrape) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
+	network, address, err := s.where(&in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("scrape %s: %w", in.Ref, err)
+	}
+	r := &scraper{s: s, name: "http://" + address + s.m.Path, points: make([]points, len(s.dims)), done: make(chan struct{})}
+	target := r.name
+	if network == "unix" {
+		target, r.name = "http://localhost"+s.m.Path, s.m.Path+" at "+address
+	}
+	if r.request, err = http.NewRequest(http.MethodGet, target, http.NoBody); err != nil {
+		return nil, nil, fmt.Errorf("scrape %s: %w: %w", in.Ref, err, ft.ErrUnavailable)
+	}
+	r.request.Header.Set("Accept", "text/plain;version=0.0.4")
+	r.request.Header.Set("User-Agent", "fettle")
+	r.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	r.client.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		},
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go r.run(ctx)
+	return r, nil, nil
+}
+
+// where is the endpoint of an instance's metrics.
+func (s *scrape) where(in *ft.Instance) (network, address string, err error) {
+	host, serves, _ := net.SplitHostPort(in.Endpoint.Address)
+	if in.Endpoint.Network != "tcp" {
+		host, serves = "127.0.0.1", ""
+	}
+	tail, relative := strings.CutPrefix(s.m.Port, "$PORT")
+	switch {
+	case s.m.Port == "" && in.Endpoint.Network == "":
+		return "", "", fmt.Errorf("it serves nothing, and metrics.port is not set: %w", ft.ErrUnavailable)
+	case s.m.Port == "":
+		return in.Endpoint.Network, in.Endpoint.Address, nil
+	case !relative:
+		return "tcp", net.JoinHostPort(host, s.m.Port), nil
+	}
+	port := in.Port
+	if port == 0 {
+		port, _ = strconv.Atoi(serves) // 0 where it is none
+	}
+	add, _ := strconv.Atoi(strings.TrimPrefix(tail, "+")) // 0 where there is none; config checked it
+	if port == 0 {
+		return "", "", fmt.Errorf("metrics.port is %s, and it was given no port: %w", s.m.Port, ft.ErrUnavailable)
+	}
+	return "tcp", net.JoinHostPort(host, strconv.Itoa(port+add)), nil
+}
+
+// scraper scrapes one instance. It is the reader of what it got.
+type scraper struct {
+	s       *scrape
+	name    string // of the endpoint, for people
+	request *http.Request
+	client  http.Client
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	mu      sync.Mutex
+	points  []points          // guarded by mu; by dimension
+	missing map[string]string // guarded by mu; replaced as a whole
+}
+
+// points are the scrapes of one column that its value is made of.
+type points struct {
+	at    time.Time // of the last good one; zero before
+	value float64
+	kind  ft.Kind
+	since time.Time // a counter's rate is over the time from here
+	from  float64
+	fresh bool // not read yet
+}
+
+// run scrapes at once and then in the interval, with a random shift: instances that start together are not scraped
+// together for ever.
+func (r *scraper) run(ctx context.Context) {
+	defer close(r.done)
+	every := max(r.s.m.Every.D(), time.Millisecond)
+	r.once(ctx)
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(every/2 + rand.N(every/2)):
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		r.once(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (r *scraper) once(ctx context.Context) {
+	sums, at, err := r.fetch(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	missing := map[string]string{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, d := range r.s.dims {
+		switch {
+		case err != nil:
+			missing[d.Name] = r.name + ": " + r.say(err)
+		case sums[i].why != "":
+			missing[d.Name] = r.name + ": " + sums[i].why
+		default:
+			if why := r.points[i].take(sums[i], at, longScrape*r.s.m.Every.D()); why != "" {
+				missing[d.Name] = fmt.Sprintf("%s: its %s %s", r.name, r.s.m.Series[i].Metric, why)
+			}
+		}
+	}
+	r.missing = missing
+}
+
+// fetch makes one scrape.
+func (r *scraper) fetch(ctx context.Context) ([]sum, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.s.m.Timeout.D())
+	defer cancel()
+	resp, err := r.client.Do(r.request.WithContext(ctx))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer resp.Body.Close()
+	at := time.Now()
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return nil, at, fmt.Errorf("it answers %s; redirects are not followed", resp.Status)
+	case resp.StatusCode != http.StatusOK:
+		return nil, at, fmt.Errorf("it answers %s", resp.Status)
+	}
+	sums, err := r.s.sel.read(resp.Body)
+	return sums, at, err
+}
+
+// say is the reason in few words.
+func (r *scraper) say(err error) string {
+	var timeout net.Error
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Sprintf("no whole answer within %s", r.s.m.Timeout)
+	case errors.As(err, &errno):
+		return errno.Error()
+	}
+	if outer := (*url.Error)(nil); errors.As(err, &outer) {
+		err = outer.Err // the URL is told already
+	}
+	return err.Error()
+}
+
+// take adds a scrape, and says why nothing can be told from it.
+func (p *points) take(s sum, at time.Time, longest time.Duration) (why string) {
+	begins := p.at.IsZero() || p.kind != s.kind || at.Sub(p.at) > longest
+	if s.kind == ft.Counter && !begins && s.value < p.value {
+		begins, why = true, "ran backwards"
+	}
+	p.at, p.value, p.kind = at, s.value, s.kind
+	if begins {
+		p.since, p.from = at, s.value
+	}
+	p.fresh = s.kind == ft.Gauge || at.After(p.since)
+	return why
+}
+
+// Read gives what was scraped since the last call; NaN where nothing was, and the sampler then repeats the last value
+// for a while.
+func (r *scraper) Read(_ time.Time, row []float64, _ []uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.points {
+		p := &r.points[i]
+		row[i] = math.NaN()
+		switch {
+		case !p.fresh:
+			continue
+		case p.kind == ft.Gauge:
+			row[i] = p.value
+		default:
+			row[i] = (p.value - p.from) / p.at.Sub(p.since).Seconds()
+			p.since, p.from = p.at, p.value
+		}
+		p.fresh = false
+	}
+	return nil
+}
+
+// Missing says what the last scrape did not bring, and why.
+func (r *scraper) Missing() ft.Unavailable {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.missing)
+}
+
+// Close ends the scraping and waits for it.
+func (r *scraper) Close() error {
+	r.cancel()
+	<-r.done
+	return nil
+}
