@@ -36,6 +36,11 @@ type Loop struct {
 	meter  meter
 	limits limits
 
+	taps  []Tap
+	input bool        // what is folded now came from outside
+	made  []ft.Event  // folded in this step beyond the inputs, for the taps
+	did   []ft.Action // given to the executor in this step, for the taps
+
 	decisions []ft.Event
 	verdicts  []ft.Verdict
 	rows      []ft.Row
@@ -71,9 +76,12 @@ func (l *Loop) OnEvent(f func(ft.Event)) { l.onEvent = f }
 // wants to be called again at the latest.
 func (l *Loop) Step(now time.Time, in Inputs) (wake time.Time) {
 	l.now = now.UTC().Round(0) // as it comes back from the journal
+	l.before(in)
+	l.input = true
 	for _, e := range in.Events {
 		_ = l.fold(e) // who asked is told by fold
 	}
+	l.input = false
 	for _, w := range in.Written {
 		l.settle(w)
 	}
@@ -88,6 +96,7 @@ func (l *Loop) Step(now time.Time, in Inputs) (wake time.Time) {
 		wake = earlier(wake, patience)
 	}
 	l.run.journalSince.Store(l.oldest())
+	l.after()
 	return wake
 }
 
@@ -99,6 +108,9 @@ func (l *Loop) fold(e ft.Event) error {
 		return err
 	}
 	l.events = append(l.events, e)
+	if len(l.taps) > 0 && !l.input {
+		l.made = append(l.made, e)
+	}
 	if l.onEvent != nil {
 		l.onEvent(e)
 	}
@@ -264,6 +276,9 @@ func (l *Loop) do(a *ft.Action) {
 	in := ft.Instance{Ref: a.Ref, Work: a.Work}
 	if m := l.member(a.Ref); m != nil {
 		in = m.Instance
+	}
+	if len(l.taps) > 0 {
+		l.did = append(l.did, *a)
 	}
 	l.exec.Do(*a, in)
 }
