@@ -53,6 +53,9 @@ type PoolStatus struct {
 	Paused      bool   `json:"paused"`
 	Degraded    bool   `json:"degraded"`
 	DegradedWhy string `json:"degradedWhy,omitempty"`
+	// NextStart is when a start is tried again after those that failed; zero where none waits.
+	NextStart time.Time `json:"nextStart,omitzero"`
+
 	Breaker     string `json:"breaker,omitempty"` // why nothing planned is done; empty while it is open for business
 	HoldOff     string `json:"holdOff,omitempty"`
 	Journal     string `json:"journal,omitempty"` // the journal's failure

@@ -10,7 +10,13 @@ import (
 // nearest is the candidate that a person most likely meant; "" when none is near. Letter case, dashes and underscores
 // do not count.
 func nearest(word string, candidates []string) string {
-	best, least := "", max(2, len(word)/3)+1
+	return Nearest(word, candidates, max(2, len(word)/3))
+}
+
+// Nearest is the candidate that a person most likely meant, at most so many slips of the pen away; "" when none is.
+// Letter case, dashes and underscores do not count.
+func Nearest(word string, candidates []string, most int) string {
+	best, least := "", most+1
 	plain := squash(word)
 	for _, c := range candidates {
 		d := distance(plain, squash(c))

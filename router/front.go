@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
@@ -104,7 +105,7 @@ func (f *Front) Open(ctx context.Context, pool *ft.Pool) error {
 	if p.table == nil || p.table.Listen != pool.Listen || p.listener == nil {
 		var err error
 		if l, err = listen(ctx, pool.Listen); err != nil {
-			return fmt.Errorf("pool %s: %w", pool.Name, err)
+			return fmt.Errorf("pool %s: listen on %s: %w", pool.Name, pool.Listen, err)
 		}
 	}
 	was, old := p.table, p.listener
@@ -134,6 +135,12 @@ func (f *Front) Open(ctx context.Context, pool *ft.Pool) error {
 func listen(ctx context.Context, address string) (*net.TCPListener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
+	if op, is := errors.AsType[*net.OpError](err); is {
+		err = op.Err // the caller names operation and address
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program, or another pool, serves there already: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

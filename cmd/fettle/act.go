@@ -29,13 +29,18 @@ func (c *cli) ask(ctx context.Context, pool fettle.PoolName, cmd fettle.Command,
 	if err != nil {
 		return err
 	}
-	if cmd.Target != "" {
-		p, err := ownerOf(ctx, cl, cmd.Target)
-		if err != nil {
-			return err
-		}
-		pool = p.Name
+	ps, err := cl.Pools(ctx)
+	if err != nil {
+		return err
 	}
+	p, err := poolNamed(ps, string(pool))
+	if cmd.Target != "" {
+		p, _, err = instanceNamed(ps, string(cmd.Target))
+	}
+	if err != nil {
+		return err
+	}
+	pool = p.Name
 	cmd.By = by()
 	o, err := cl.Command(ctx, pool, cmd, wait)
 	if errors.Is(err, fettle.ErrBusy) && !cmd.Force && cmd.Kind != "scale" {
@@ -64,10 +69,14 @@ func by() string {
 func (c *cli) scaleCommand() *cobra.Command {
 	var w waiting
 	cmd := &cobra.Command{
-		Use:     "scale POOL N",
-		Short:   "Change how many instances run",
-		Example: "  fettle scale web 6",
-		Args:    exactly("POOL", "N"),
+		Use:   "scale POOL N",
+		Short: "Change how many instances run",
+		Long: `Starts instances, or drains and stops some, until N run; no request is lost. N may be up to size.max of the pool, for
+fettle run up to --max. It holds until the pool file is applied again or the pool is started anew.`,
+		Example: `  fettle scale web 6
+  fettle scale web 6 --no-wait
+  fettle scale web 0            # none runs; requests are answered with 503`,
+		Args: exactly("POOL", "N"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 0 {
@@ -264,8 +273,11 @@ func (c *cli) learnCommand(kind, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := pick(ps, args); err == nil {
+			if _, err := poolNamed(ps, args[0]); err == nil {
 				return c.ask(cmd.Context(), fettle.PoolName(args[0]), fettle.Command{Kind: kind}, false)
+			}
+			if _, _, err := instanceNamed(ps, args[0]); err != nil {
+				return unknownName(ps, args[0], "neither a pool nor an instance")
 			}
 			return c.ask(cmd.Context(), "", fettle.Command{Kind: kind, Target: fettle.InstanceID(args[0])}, false)
 		},
@@ -276,7 +288,8 @@ func (c *cli) planCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan [POOL...]",
 		Short: "What mode heal would do now",
-		Long:  "Shows what Fettle would do now by itself in mode heal, also for pools in a more careful mode, and why it leaves drifting instances alone.",
+		Long: `Shows what Fettle would do now by itself in mode heal, also for pools in a more careful mode, and why it leaves
+drifting instances alone. Nothing is changed.`,
 		Example: `  fettle plan
   fettle plan web -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -33,6 +33,15 @@ the router and the daemon. Instances that a dead daemon left behind are found an
 			if err != nil {
 				return err
 			}
+			if len(args) > 0 {
+				ps, err := cl.Pools(ctx)
+				if err != nil {
+					return err
+				}
+				if _, err := pick(ps, args); err != nil {
+					return err
+				}
+			}
 			for _, name := range args {
 				if err := cl.Remove(ctx, fettle.PoolName(name)); err != nil {
 					return err

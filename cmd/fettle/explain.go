@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +23,8 @@ type explanation struct {
 	Peers    []peer              `json:"peers"`
 	Quiet    string              `json:"quiet,omitempty"` // why nothing is done
 	Story    []api.LogEntry      `json:"story"`           // what was seen and done, oldest first
+
+	pool *api.PoolStatus
 }
 
 type peer struct {
@@ -67,22 +68,21 @@ be measured here.`,
 func explain(ctx context.Context, cl *client.Client, name string) (e explanation, err error) {
 	e = explanation{Name: name, Peers: []peer{}, Story: []api.LogEntry{}}
 	filter := api.LogFilter{Kinds: storyKinds, Limit: 30}
-	p, err := cl.Pool(ctx, fettle.PoolName(name))
-	if errors.Is(err, fettle.ErrNotFound) {
-		if p, err = ownerOf(ctx, cl, fettle.InstanceID(name)); err != nil {
-			return e, err
-		}
-		in, err := cl.Instance(ctx, fettle.InstanceID(name))
-		if err != nil {
-			return e, err
-		}
-		e.Instance, e.Verdict, e.Quiet, filter.Instance = &in, in.Verdict, in.Quiet, in.ID
-	} else if err != nil {
+	ps, err := cl.Pools(ctx)
+	if err != nil {
 		return e, err
-	} else {
-		e.Verdict = p.Verdict
 	}
-	e.Pool, filter.Pool = p.Name, p.Name
+	p, err := poolNamed(ps, name)
+	if err == nil {
+		e.Verdict = p.Verdict
+	} else {
+		var in *api.InstanceStatus
+		if p, in, err = instanceNamed(ps, name); err != nil {
+			return e, unknownName(ps, name, "neither a pool nor an instance")
+		}
+		e.Instance, e.Verdict, e.Quiet, filter.Instance = in, in.Verdict, in.Quiet, in.ID
+	}
+	e.Pool, e.pool, filter.Pool = p.Name, p, p.Name
 	for i := range p.Instances {
 		if in := &p.Instances[i]; string(in.ID) != name {
 			e.Peers = append(e.Peers, peer{in.ID, in.Level, in.Score})
@@ -95,19 +95,6 @@ func explain(ctx context.Context, cl *client.Client, name string) (e explanation
 	return e, err
 }
 
-// ownerOf is the pool of an instance; its error names what there is.
-func ownerOf(ctx context.Context, cl *client.Client, id fettle.InstanceID) (api.PoolStatus, error) {
-	p, err := cl.Pool(ctx, id.Pool())
-	if err == nil || !errors.Is(err, fettle.ErrNotFound) {
-		return p, err
-	}
-	ps, err := cl.Pools(ctx)
-	if err != nil {
-		return p, err
-	}
-	return p, fmt.Errorf("%q is neither a pool nor an instance: %w; there are the pools %s", id, fettle.ErrNotFound, poolNames(ps))
-}
-
 func (c *cli) printExplanation(e *explanation) {
 	p := painter(c.out)
 	v := &e.Verdict
@@ -117,6 +104,9 @@ func (c *cli) printExplanation(e *explanation) {
 	}
 	if v.Since != nil && v.Level >= fettle.Low {
 		c.say("  since      %s (%s ago)", v.Since.Local().Format(time.TimeOnly), span(time.Since(*v.Since)))
+	}
+	if why := workUnknown(e); why != "" {
+		c.say("  cause      unknown: %s", why)
 	}
 	c.printEvidence(p, v)
 	if f := v.Forecast; f != nil {
@@ -156,7 +146,11 @@ func sentence(e *explanation) string {
 
 func (c *cli) printInstance(in *api.InstanceStatus) {
 	rate, p50, p99, errs := traffic(in.Figures)
-	c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
+	if in.Label != "" {
+		c.say("  %s, runs for %s, generation %d, pid %d at %s", in.Label, span(in.Age.D()), in.Generation, in.PID, dash(in.Endpoint))
+	} else {
+		c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
+	}
 	served := "no requests"
 	if in.Figures.Rate > 0 {
 		served = fmt.Sprintf("%s, p50 %s, p99 %s, errors %s", rate, p50, p99, errs)

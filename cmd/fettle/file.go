@@ -17,11 +17,15 @@ func (c *cli) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [-- COMMAND [ARG...]]",
 		Short: "Write a commented pool file to start from",
-		Long:  "Writes a commented fettle.yaml for the command. It starts with mode observe: Fettle judges and explains, and changes nothing.",
+		Long: `Writes a commented fettle.yaml for the command. It starts with mode observe: Fettle judges and explains, and changes
+nothing.`,
 		Example: `  fettle init -- node server.js
   fettle init --file shop.yaml -- gunicorn app:app --bind '127.0.0.1:$PORT'
   fettle init --file - -- ./server      # to the output`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := dashed(cmd, args); err != nil {
+				return err
+			}
 			text := config.Init(args)
 			if file == "-" {
 				_, err := c.out.Write(text)
@@ -57,10 +61,11 @@ func (c *cli) validateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Check a pool file",
-		Long:  "Says all that is wrong with a pool file (fettle.yaml by default): file, line, column, the line itself, and the nearest right name.",
+		Long: `Says all that is wrong with a pool file (fettle.yaml by default): file, line, column, the line itself, and the nearest
+right name. Nothing is started.`,
 		Example: `  fettle validate
   fettle validate shop.yaml`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := defaultFile
 			if len(args) == 1 {
@@ -93,10 +98,12 @@ func plural(n int, word string) string {
 
 func (c *cli) schemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "schema",
-		Short:   "Print the JSON Schema of the pool file, for editors",
+		Use:   "schema",
+		Short: "Print the JSON Schema of the pool file, for editors",
+		Long: `Prints the JSON Schema of the pool file. Editors that know it complete and check as you type; many take it from a first
+line such as "# yaml-language-server: $schema=fettle.schema.json".`,
 		Example: "  fettle schema > fettle.schema.json",
-		Args:    cobra.NoArgs,
+		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			b, err := config.Schema()
 			if err != nil {

@@ -19,12 +19,20 @@ func (c *cli) demoCommand() *cobra.Command {
 		Short: "Show the main job live: a pool of real processes, faults planted, noticed and healed",
 		Long: `Runs four copies of a small HTTP application, drives them with an unsteady load, plants faults one at a time that the
 brain knows nothing of, and tells who drifted, why, what was done, and whether it helped. Ends with a table.
+
+In the JSON, lost_planned counts the requests that clients sent and that were refused, reset, timed out or answered by
+the router with an error, but for lost_fault: those of them that were inside the process that had been made to hang.
+lost_planned must be 0; lost_fault is what the fault itself cost, whatever Fettle does.
+
 The exit code is 1 when a planned action lost a request, a fault was missed, or a healthy instance was disrupted.`,
 		Example: `  fettle demo
   fettle demo --speed 4 --seed 7
   fettle demo --faults none -o json`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Speed <= 0 {
+				return invalid("demo: --speed: %g is not above 0", o.Speed)
+			}
 			exe, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("demo: %w", err)
@@ -48,7 +56,7 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 	}
 	fl := cmd.Flags()
 	fl.Uint64Var(&o.Seed, "seed", 1, "decides victims, order, times and sizes")
-	fl.StringVar(&o.Faults, "faults", "all", "all, none, or names separated by commas")
+	fl.StringVar(&o.Faults, "faults", "all", "all, none, or some of load, mix, leak, slow-lock, hang, separated by commas")
 	fl.Float64Var(&o.Speed, "speed", 1, "shortens the intervals by this factor")
 	fl.BoolVar(&o.Keep, "keep", false, "keep the state directory and say where it is")
 	return cmd
@@ -67,7 +75,7 @@ func (c *cli) internalCommands() []*cobra.Command {
 	}
 	var f servingFlags
 	serve := &cobra.Command{
-		Use: "internal-daemon", Hidden: true, Args: cobra.NoArgs,
+		Use: "internal-daemon", Hidden: true, Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := c.stateDir()
 			if err != nil {

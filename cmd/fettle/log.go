@@ -16,6 +16,7 @@ import (
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/api"
+	"github.com/fettle-dev/fettle/client"
 )
 
 // eventKinds are all kinds of events; quietKinds are those that fettle log leaves out unless asked for.
@@ -36,13 +37,19 @@ func (c *cli) logCommand() *cobra.Command {
 		Use:   "log [POOL]",
 		Short: "What was seen and decided",
 		Long: `Prints the journal: verdicts, decisions and what became of them, and facts such as exits. Single steps and periodic
-figures are left out; --all or --kind shows them.`,
+figures are left out; --all or --kind shows them.
+
+The kinds: ` + strings.Join(eventKinds[:9], ", ") + `,
+` + strings.Join(eventKinds[9:], ", ") + `.`,
 		Example: `  fettle log
   fettle log -f web
   fettle log --instance web-3 --since 10m
   fettle log --kind judged,trial -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("POOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 0 {
+				return invalid("log: -n: %d is negative", limit)
+			}
 			steps := all || len(kinds) > 0
 			f := api.LogFilter{Instance: fettle.InstanceID(instance), Kinds: kinds, Limit: limit, Follow: follow}
 			if len(args) == 1 {
@@ -53,7 +60,7 @@ figures are left out; --all or --kind shows them.`,
 			}
 			for _, k := range kinds {
 				if !slices.Contains(eventKinds, k) {
-					return invalid("log: --kind: %q is no kind of event: %s", k, strings.Join(eventKinds, ", "))
+					return invalid("log: --kind: %q is no kind of event%s; one of %s", k, didYouMean(k, eventKinds), strings.Join(eventKinds, ", "))
 				}
 			}
 			var err error
@@ -68,7 +75,7 @@ figures are left out; --all or --kind shows them.`,
 	fl.BoolVar(&all, "all", false, "also single steps and periodic figures")
 	fl.StringVar(&instance, "instance", "", "only what is about this instance")
 	fl.StringVar(&since, "since", "", "only what happened since: a duration such as 10m, or a time such as 2006-01-02T15:04:05Z")
-	fl.StringSliceVar(&kinds, "kind", nil, "only these kinds: "+strings.Join(eventKinds, ", "))
+	fl.StringSliceVar(&kinds, "kind", nil, "only these kinds, separated by commas: see above")
 	fl.IntVarP(&limit, "lines", "n", 0, "only the last so many (default all)")
 	return cmd
 }
@@ -96,7 +103,9 @@ func (c *cli) printLog(ctx context.Context, f api.LogFilter, steps bool) error {
 	defer stop()
 	p := painter(c.out)
 	var day string
+	none := true
 	err = cl.Log(ctx, f, func(e api.LogEntry) error {
+		none = false
 		if e.Kind == "finished" && !steps && !failed(&e) {
 			return nil
 		}
@@ -118,6 +127,21 @@ func (c *cli) printLog(ctx context.Context, f api.LogFilter, steps bool) error {
 	})
 	if errors.Is(err, context.Canceled) {
 		return nil
+	}
+	if err == nil && none {
+		return known(ctx, cl, f)
+	}
+	return err
+}
+
+// known says that the pool or instance of a filter that found nothing is none. Those that are gone have their entries.
+func known(ctx context.Context, cl *client.Client, f api.LogFilter) error {
+	ps, err := cl.Pools(ctx)
+	if err == nil && f.Pool != "" {
+		_, err = poolNamed(ps, string(f.Pool))
+	}
+	if err == nil && f.Instance != "" {
+		_, _, err = instanceNamed(ps, string(f.Instance))
 	}
 	return err
 }
@@ -156,7 +180,11 @@ func (c *cli) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs INSTANCE",
 		Short: "What an instance wrote to its output",
+		Long: `Prints the last lines that an instance wrote to stdout and stderr. The file is bounded: its oldest lines are dropped. It
+outlives the daemon and a restart of the instance, and goes with the instance. What Fettle itself saw and decided is in
+fettle log.`,
 		Example: `  fettle logs web-3
+  fettle logs web-3 -n 0 > web-3.txt
   fettle logs web-3 -f -n 20`,
 		Args: exactly("INSTANCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -170,6 +198,9 @@ func (c *cli) logsCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			r, err := cl.Output(ctx, fettle.InstanceID(args[0]), lines, follow)
+			if errors.Is(err, fettle.ErrNotFound) {
+				return noOutput(ctx, cl, args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -183,4 +214,21 @@ func (c *cli) logsCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what it writes")
 	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "the last so many lines; 0 is all that is kept")
 	return cmd
+}
+
+// noOutput says why an instance has no output: there is none of this name, or it does not come up.
+func noOutput(ctx context.Context, cl *client.Client, name string) error {
+	ps, err := cl.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	_, in, err := instanceNamed(ps, name)
+	switch {
+	case err != nil:
+		return err
+	case in.LastError != "":
+		return fmt.Errorf("logs: %s does not run; the last of it: %s: %w", name, strings.TrimSpace(in.LastError), api.ErrDegraded)
+	default:
+		return fmt.Errorf("logs: %s: %w: it is %s and has written nothing yet", name, fettle.ErrNotFound, in.Phase)
+	}
 }

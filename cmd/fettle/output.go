@@ -33,7 +33,7 @@ func plainError(err error) string {
 	for _, k := range []error{fettle.ErrInvalid, fettle.ErrConflict, fettle.ErrBusy, api.ErrDegraded} {
 		text = strings.TrimSuffix(text, ": "+k.Error())
 	}
-	return text
+	return strings.Replace(text, ": "+fettle.ErrInvalid.Error()+": ", ": ", 1)
 }
 
 // terminal tells whether w is one.
@@ -248,4 +248,24 @@ func cut(s string, n int) string {
 		return s
 	}
 	return string([]rune(s)[:n-1]) + "…"
+}
+
+// pageWidth is how wide texts are made, in columns.
+const pageWidth = 100
+
+// wrap breaks s at spaces into lines of at most width columns; a longer word has a line of its own.
+func wrap(s string, width int) []string {
+	lines := []string{""}
+	for _, w := range strings.Fields(s) {
+		last := &lines[len(lines)-1]
+		switch {
+		case *last == "":
+			*last = w
+		case visible(*last)+1+visible(w) <= width:
+			*last += " " + w
+		default:
+			lines = append(lines, w)
+		}
+	}
+	return lines
 }

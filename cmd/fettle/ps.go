@@ -48,27 +48,13 @@ func pick(ps []api.PoolStatus, names []string) ([]api.PoolStatus, error) {
 	}
 	var out []api.PoolStatus
 	for _, n := range names {
-		i := 0
-		for i < len(ps) && string(ps[i].Name) != n {
-			i++
+		p, err := poolNamed(ps, n)
+		if err != nil {
+			return nil, err
 		}
-		if i == len(ps) {
-			return nil, fmt.Errorf("pool %q: %w; there are: %s", n, fettle.ErrNotFound, poolNames(ps))
-		}
-		out = append(out, ps[i])
+		out = append(out, *p)
 	}
 	return out, nil
-}
-
-func poolNames(ps []api.PoolStatus) string {
-	var names []string
-	for i := range ps {
-		names = append(names, string(ps[i].Name))
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
 }
 
 func (c *cli) printPools(ps []api.PoolStatus) {
@@ -159,7 +145,7 @@ func poolState(p paint, s *api.PoolStatus) string {
 		}
 	}
 	add(s.Stalled != "", p.red("stalled: "+s.Stalled))
-	add(s.Degraded, p.red("degraded: "+firstLine(s.DegradedWhy)))
+	add(s.Degraded, p.red("degraded: "+firstLine(s.DegradedWhy)+nextTry(s)))
 	add(s.Journal != "", p.red("journal: "+firstLine(s.Journal)))
 	add(s.Paused, p.yellow("paused"))
 	add(s.Breaker != "", p.yellow("breaker: "+s.Breaker))

@@ -38,16 +38,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return c.code
 	}
 	if !c.began && !errors.Is(err, fettle.ErrInvalid) {
-		err = invalid("%s", oneLine(err.Error()))
+		err = usageError(root, err)
 	}
 	c.report(err)
 	return api.KindOf(err).Exit
 }
 
-// oneLine joins what cobra says of an unknown command.
-func oneLine(s string) string {
-	s = strings.Replace(s, "\n\nDid you mean this?\n\t", "; did you mean: ", 1)
-	return strings.ReplaceAll(strings.TrimSpace(s), "\n\t", ", ")
+// usageError is what cobra says of a command line, in this command's words.
+func usageError(root *cobra.Command, err error) error {
+	var name string
+	if _, scan := fmt.Sscanf(err.Error(), "unknown command %q for", &name); scan == nil {
+		return unknownCommand(root, name)
+	}
+	return invalid("%s", strings.TrimSpace(err.Error()))
 }
 
 // report prints an error: one line that says what, where, and what would be right, or JSON.
@@ -71,6 +74,10 @@ tunes it, resets or replaces it, and loses no request while it does.`,
   fettle ps
   fettle explain node-2
   fettle demo`,
+		Version:            version(),
+		DisableSuggestions: true, // unknownCommand has its own
+		CompletionOptions:  cobra.CompletionOptions{DisableDefaultCmd: true},
+
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -101,14 +108,14 @@ tunes it, resets or replaces it, and loses no request while it does.`,
 			root.AddCommand(cmd)
 		}
 	}
-	add("run", c.runCommand(), c.upCommand(), c.downCommand(), c.demoCommand())
+	add("run", c.runCommand(), c.upCommand(), c.watchCommand(), c.downCommand(), c.demoCommand())
 	add("see", c.psCommand(), c.explainCommand(), c.logCommand(), c.logsCommand(), c.planCommand(), c.doctorCommand())
 	add("act", c.scaleCommand(), c.restartCommand(), c.pauseCommand(), c.resumeCommand(), c.resetCommand(), c.evictCommand(),
 		c.adjustCommand(), c.acceptCommand(), c.forgetCommand())
 	add("file", c.initCommand(), c.validateCommand(), c.schemaCommand())
-	root.AddCommand(c.versionCommand(), exitCodesTopic())
+	root.AddCommand(c.versionCommand(), completionCommand(), exitCodesTopic())
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.internalCommands()...)
-	root.InitDefaultCompletionCmd()
 	return root
 }
 
@@ -165,9 +172,19 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMost asks for no more arguments than those named.
+func atMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return invalid("%s: %q is one argument too many; usage: %s", cmd.Name(), args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
 func exitCodesTopic() *cobra.Command {
 	var long strings.Builder
-	long.WriteString("Exit codes:\n\n  0  it worked\n  1  it failed\n")
+	long.WriteString("The exit code says how a command ended, so that scripts need not read its text:\n\n  0  it worked\n  1  it failed\n")
 	seen := map[int]bool{0: true, 1: true}
 	for _, k := range api.Kinds {
 		if !seen[k.Exit] {
@@ -175,5 +192,12 @@ func exitCodesTopic() *cobra.Command {
 			fmt.Fprintf(&long, "  %d  %s\n", k.Exit, k.Text)
 		}
 	}
-	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimSpace(long.String())}
+	long.WriteString(`
+With -o json an error on stderr names its kind too: {"error": {"kind": "not-found", "message": "..."}}.
+
+Examples:
+  fettle up shop.yaml --detach; test $? -eq 8 && fettle ps
+  fettle evict web-3; test $? -eq 5 && echo "not now: the brakes hold"
+  fettle ps >/dev/null; test $? -eq 3 && fettle up --detach`)
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: long.String()}
 }

@@ -41,6 +41,8 @@ func (c *cli) runCommand() *cobra.Command {
 address. No file is needed. $PORT, $FETTLE_SOCKET, $FETTLE_DATA and $FETTLE_INSTANCE are replaced in the arguments
 (quote them, so that your shell leaves them alone) and are set in the environment, which is otherwise your own.
 
+The -- must be there: flags of fettle run stand before it, the command with its own flags after it.
+
 Ctrl-C finishes the requests in flight and stops everything; pressed twice it does not wait.`,
 		Example: `  fettle run -n 4 --listen :8080 -- node server.js
   fettle run -n 3 -- python3 -m http.server '$PORT'
@@ -48,6 +50,9 @@ Ctrl-C finishes the requests in flight and stops everything; pressed twice it do
   fettle run -n 2 --serve none -- python3 worker.py`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := dashed(cmd, args); err != nil {
+				return err
+			}
 			p, err := f.pool(args)
 			if err != nil {
 				return err
@@ -82,6 +87,15 @@ Ctrl-C finishes the requests in flight and stops everything; pressed twice it do
 	return cmd
 }
 
+// dashed refuses a command that no -- stands before: its flags and Fettle's would be taken for each other.
+func dashed(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || cmd.ArgsLenAtDash() == 0 {
+		return nil
+	}
+	return invalid("%s: -- is missing before the command: %s [flags] -- %s; flags of fettle %s stand before the --, those of the command after it",
+		cmd.Name(), cmd.CommandPath(), strings.Join(args, " "), cmd.Name())
+}
+
 // pool makes the pool that the flags describe, checked.
 func (f *runFlags) pool(command []string) (fettle.Pool, error) {
 	var p fettle.Pool
@@ -100,6 +114,11 @@ func (f *runFlags) pool(command []string) (fettle.Pool, error) {
 		return p, invalid("run: the current directory: %s", err)
 	}
 	absolute(&p, here)
+	for flag, dir := range map[string]string{"--dir": p.Image.Dir, "--workdir": p.Image.WorkDir} {
+		if st, err := os.Stat(dir); dir != "" && (err != nil || !st.IsDir()) {
+			return p, invalid("run: %s: %s is no directory", flag, dir)
+		}
+	}
 	return p, lookUp(&p)
 }
 
@@ -152,6 +171,7 @@ func flagNames(errs []fettle.FieldError) []string {
 		"name": "--name", "listen": "--listen", "size.min": "-n", "size.max": "--max", "limits.memory": "--memory-limit",
 		"route.key": "--key", "route.key.path": "--key", "image.concurrency": "--concurrency",
 		"probes.startup.http": "--probe", "image.hooks.softReset.http.path": "--soft-reset", "image.hooks.softReset": "--soft-reset",
+		"image.hooks.softReset.signal": "--soft-reset", "image.user": "--user",
 	}
 	var out []string
 	for _, e := range errs {
@@ -162,7 +182,7 @@ func flagNames(errs []fettle.FieldError) []string {
 		if f, ok := flags[e.Path]; ok {
 			name = f
 		}
-		out = append(out, name+" "+e.Msg)
+		out = append(out, name+" "+strings.ReplaceAll(e.Msg, "size.min", "-n"))
 	}
 	return out
 }
@@ -245,6 +265,9 @@ func environment() []string {
 
 // absolute makes all paths of a pool independent of the current directory; they are relative to dir.
 func absolute(p *fettle.Pool, dir string) {
+	if p.Watch != nil {
+		return // it starts nothing
+	}
 	abs := func(s *string) {
 		if *s != "" && !filepath.IsAbs(*s) {
 			*s = filepath.Join(dir, *s)

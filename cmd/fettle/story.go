@@ -23,8 +23,9 @@ type story struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	mu     sync.Mutex
-	output map[fettle.InstanceID]string  // guarded by mu: last output told, so that it is not told twice
+	output map[fettle.PoolName]string    // guarded by mu: last output told of a pool, so that it is not told again and again
 	told   map[fettle.InstanceID]verdict // guarded by mu: last verdict told; that of a pool under its name
+	ends   bool                          // guarded by mu: all is being stopped
 }
 
 // verdict is what of a verdict is told again when it changes: not its score, which moves all the time.
@@ -37,7 +38,7 @@ type verdict struct {
 func newStory(c *cli) *story {
 	s := &story{
 		c: c, p: painter(c.out), lines: make(chan string, 1024), done: make(chan struct{}),
-		cancel: func() {}, output: map[fettle.InstanceID]string{}, told: map[fettle.InstanceID]verdict{},
+		cancel: func() {}, output: map[fettle.PoolName]string{}, told: map[fettle.InstanceID]verdict{},
 	}
 	go func() {
 		defer close(s.done)
@@ -72,6 +73,9 @@ func (s *story) tell(at time.Time, format string, a ...any) {
 }
 
 func (s *story) stopping() {
+	s.mu.Lock()
+	s.ends = true
+	s.mu.Unlock()
 	s.tell(time.Now(), "stopping: requests in flight are finished; once more to force")
 }
 
@@ -85,11 +89,35 @@ func (s *story) event(pool fettle.PoolName, e fettle.Event) {
 	if line == "" || !s.news(pool, e) {
 		return
 	}
-	s.tell(e.When(), "%s", line)
-	if out := s.fresh(e); out != "" {
-		for l := range strings.Lines(strings.TrimRight(out, "\n")) {
-			s.put("            " + s.p.dim("| "+strings.TrimRight(l, "\n")))
+	out := outputOf(e)
+	if first, more, cut := strings.Cut(line, "\n"); cut {
+		line = first
+		if out == "" {
+			out = more
 		}
+	}
+	s.tellWith(pool, e.When(), line, out, " (with the same output)")
+}
+
+// tellWith tells a line and, indented under it, the output that it is about. The same output again is not repeated; then
+// the line says so where it has a remark for that.
+func (s *story) tellWith(pool fettle.PoolName, at time.Time, line, out, remark string) {
+	out = strings.TrimRight(strings.TrimPrefix(out, "last output:\n"), " \n")
+	s.mu.Lock()
+	again := out == "" || s.output[pool] == out
+	if out != "" {
+		s.output[pool] = out
+	} else {
+		remark = ""
+	}
+	s.mu.Unlock()
+	if again {
+		s.tell(at, "%s%s", line, s.p.dim(remark))
+		return
+	}
+	s.tell(at, "%s", line)
+	for l := range strings.Lines(out) {
+		s.put("            " + s.p.dim("| "+strings.TrimRight(l, "\n")))
 	}
 }
 
@@ -109,6 +137,8 @@ func (s *story) news(pool fettle.PoolName, e fettle.Event) bool {
 			return false // what it should be
 		}
 		return v != was && (e.Ref.ID == "" || v.extent != fettle.WholePool && (v.level >= fettle.Low || was.extent != fettle.WholePool))
+	case *fettle.Braked:
+		return !s.ends // instances that are being stopped look unhealthy
 	case *fettle.Declined:
 		return s.told[e.Ref.ID].extent != fettle.WholePool || e.Reason.Rule == "refused"
 	default:
@@ -116,23 +146,15 @@ func (s *story) news(pool fettle.PoolName, e fettle.Event) bool {
 	}
 }
 
-// fresh is the output that an event carries, unless it was told already.
-func (s *story) fresh(e fettle.Event) string {
-	out := ""
+// outputOf is the output of an instance that an event carries.
+func outputOf(e fettle.Event) string {
 	switch e := e.(type) {
 	case *fettle.Finished:
-		out = e.Output
+		return e.Output
 	case *fettle.Exited:
-		out = e.Exit.LastOutput
+		return e.Exit.LastOutput
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := fettle.EventRef(e).ID
-	if out == "" || s.output[id] == out {
-		return ""
-	}
-	s.output[id] = out
-	return out
+	return ""
 }
 
 func (s *story) eventJSON(pool fettle.PoolName, e fettle.Event) {
@@ -170,9 +192,9 @@ func (s *story) begin(ctx context.Context, cl *client.Client) {
 	s.wg.Go(func() { s.progress(ctx, cl) })
 }
 
-// progress tells once a pool is up, at half of the learning, and when it can judge.
+// progress tells once a pool is up, at half of the learning, and when it can judge; and when it is degraded or well again.
 func (s *story) progress(ctx context.Context, cl *client.Client) {
-	told := map[fettle.PoolName]int{}
+	told, ill := map[fettle.PoolName]int{}, map[fettle.PoolName]illness{}
 	t := time.NewTicker(500 * time.Millisecond)
 	defer t.Stop()
 	for {
@@ -187,6 +209,15 @@ func (s *story) progress(ctx context.Context, cl *client.Client) {
 		}
 		for i := range ps {
 			p := &ps[i]
+			is := illnessOf(p)
+			if ill[p.Name].is && p.Ready < p.Desired {
+				is.is = true // a start that succeeds is not in service yet
+			}
+			if line := is.since(ill[p.Name], s.p, p); line != "" {
+				_, out, _ := strings.Cut(p.DegradedWhy, "\n")
+				s.tellWith(p.Name, time.Now(), line, out, "")
+			}
+			ill[p.Name] = is
 			step, line := learning(s.p, p)
 			if step > told[p.Name] {
 				told[p.Name] = step
@@ -194,6 +225,36 @@ func (s *story) progress(ctx context.Context, cl *client.Client) {
 			}
 		}
 	}
+}
+
+// illness is what of a pool that is not what it should be is told again when it changes.
+type illness struct {
+	is   bool
+	next time.Time // when a start is tried again
+}
+
+func illnessOf(p *api.PoolStatus) illness { return illness{p.Degraded, p.NextStart} }
+
+// since is what there is to say of a pool that was otherwise before; empty for nothing.
+func (i illness) since(was illness, pt paint, p *api.PoolStatus) string {
+	name := pt.bold(string(p.Name))
+	switch {
+	case i.is && !was.is:
+		return pt.red("✗") + fmt.Sprintf(" %s is degraded: %s%s", name, firstLine(p.DegradedWhy), nextTry(p))
+	case was.is && !i.is:
+		return pt.green("✓") + fmt.Sprintf(" %s is no longer degraded: %d of %d ready", name, p.Ready, p.Desired)
+	case i.is && !i.next.IsZero() && !i.next.Equal(was.next):
+		return pt.yellow("·") + fmt.Sprintf(" %s is still degraded%s", name, nextTry(p))
+	}
+	return ""
+}
+
+// nextTry says when a start is tried again, "; next try in 8s".
+func nextTry(p *api.PoolStatus) string {
+	if p.NextStart.IsZero() {
+		return ""
+	}
+	return "; next try in " + span(max(time.Until(p.NextStart), time.Second).Round(time.Second))
 }
 
 // learning is how far a pool is, in steps that only grow, and what there is to say of it.
@@ -243,13 +304,15 @@ func describe(p paint, e fettle.Event) string {
 			return p.green("✓ ") + e.String()
 		}
 		return p.red("✗ ") + e.String()
-	case *fettle.Exited, *fettle.Unresponsive, *fettle.Exceeded, *fettle.Missing:
+	case *fettle.Exited:
+		return p.red("✗ ") + e.String() + endedWell(e.Exit)
+	case *fettle.Unresponsive, *fettle.Exceeded, *fettle.Missing:
 		return p.red("✗ ") + e.String()
 	case *fettle.Recovered, *fettle.Responsive:
 		return p.green("✓ ") + e.String()
 	case *fettle.Braked:
-		if e.Brake == "hold-off" {
-			return "" // every start has one
+		if e.Brake == "hold-off" || e.Brake == "creation" {
+			return "" // every start has one; and that starts fail is told of the pool
 		}
 		return p.yellow("· ") + e.String()
 	case *fettle.JournalState, *fettle.TrialEnded, *fettle.Declined:
@@ -262,7 +325,18 @@ func describe(p paint, e fettle.Event) string {
 	return ""
 }
 
+// endedWell says to whom an instance ends without an error what a pool needs.
+func endedWell(x fettle.Exit) string {
+	if !x.Known || x.Signal != 0 || x.Code != 0 || x.OOM {
+		return ""
+	}
+	return ": a pool needs a program that keeps running; it is started again"
+}
+
 func describeFinished(p paint, e *fettle.Finished) string {
+	if e.Err != "" && !e.Skipped && strings.HasPrefix(e.Err, e.Action.Ref.String()+" did not start") {
+		return p.red("✗ ") + firstLine(e.Err)
+	}
 	if e.Err != "" && !e.Skipped {
 		return p.red("✗ ") + e.String()
 	}

@@ -38,7 +38,7 @@ removed. Instances made from an older image or specification run on until fettle
 		Example: `  fettle up
   fettle up shop.yaml --detach
   fettle up shop.yaml            # again, after a change of the file`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := defaultFile
 			if len(args) == 1 {
@@ -78,7 +78,10 @@ func readPools(file string) ([]fettle.Pool, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) && file == defaultFile {
-			return nil, invalid("there is no %s here: name a file, or write one with fettle init", file)
+			return nil, invalid("there is no %s here: name a file, or write one with fettle init -- COMMAND", file)
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, invalid("there is no file %s: fettle init --file %s -- COMMAND writes one", file, file)
 		}
 		return nil, invalid("%s", err)
 	}

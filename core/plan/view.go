@@ -35,7 +35,8 @@ type Summary struct {
 	Desired, Running, Ready, Drifting int
 	Paused, Degraded                  bool
 	DegradedWhy                       string
-	Breaker, HoldOff, Journal         string // why they hold, empty where they do not
+	NextStart                         time.Time // when a start is tried again; zero where none waits
+	Breaker, HoldOff, Journal         string    // why they hold, empty where they do not
 	DisruptionsLastHour               int
 	Operations                        []OperationView
 	Verdict                           ft.Verdict // the pool's own
@@ -125,6 +126,9 @@ func (s *State) Summary(now time.Time) Summary {
 		v.Breaker = fmt.Sprintf("%d instances look unhealthy, at most %d may", s.sum.Unhealthy, s.tolerated())
 	}
 	v.Degraded, v.DegradedWhy = s.degraded(now)
+	if v.Degraded && now.Before(s.d.Create.Until) {
+		v.NextStart = s.d.Create.Until
+	}
 	for _, o := range s.d.Ops {
 		v.Operations = append(v.Operations, OperationView{
 			ID: o.ID, Kind: o.Kind, Ref: o.Ref, Step: s.stepText(o, now), Since: o.Since, Reason: o.Reason,

@@ -254,6 +254,14 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
+// mustRun says what is wrong with a program that simply ends.
+func mustRun(serves bool) string {
+	if serves {
+		return "a server must keep running and listen on $PORT (workers that take no requests: serve: none)"
+	}
+	return "a worker must keep running; fettle starts it again whenever it ends"
+}
+
 // exited says how the process ended instead of serving.
 func (s *startup) exited() error {
 	rec, _, ok := s.l.snapshot()
@@ -265,6 +273,8 @@ func (s *startup) exited() error {
 	why := fmt.Sprintf("%s after %s", exit, ft.Duration(exit.At.Sub(born).Round(100*time.Millisecond)))
 	if left := s.d.members(&rec, s.proc); len(left) > 0 && exit.Known && exit.Signal == 0 && exit.Code == 0 {
 		why += fmt.Sprintf(" and left %d running: the command must stay in the foreground", len(left))
+	} else if exit.Known && exit.Signal == 0 && exit.Code == 0 {
+		why += ": " + mustRun(rec.Serves)
 	}
 	// A program that finds its port in use ends with an error of its own making; ask the port itself.
 	if rec.Serves && (exit.Code != 0 || exit.Signal != 0) && (errors.Is(s.last, errPortTaken) || taken(rec.Port)) {

@@ -102,5 +102,8 @@ func (d *daemon) Output(ctx context.Context, id fettle.InstanceID, o api.OutputO
 	if _, err := d.named(id.Pool()); err != nil {
 		return fmt.Errorf("instance %q: %w", id, err)
 	}
-	return tail(ctx, d.driver.OutputPath(id), o, w)
+	if err := tail(ctx, d.driver.OutputPath(id), o, w); err != nil {
+		return fmt.Errorf("output of %s: %w", id, err)
+	}
+	return nil
 }

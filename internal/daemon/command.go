@@ -85,8 +85,12 @@ func (d *daemon) fits(v *seen, c *fettle.Command) error {
 		if d.caps.SoftResetter == nil {
 			return fmt.Errorf("soft reset: the %s driver has none: %w", v.pool.Image.Driver, fettle.ErrUnavailable)
 		}
+		if v.pool.Hooks(m.Work).SoftReset == nil {
+			return fmt.Errorf("soft reset of %s: %w: nothing says how it is asked for; set image.hooks.softReset in the pool file, or fettle run --soft-reset",
+				m.ID, fettle.ErrUnavailable)
+		}
 		if err := d.caps.SoftResetter.CanSoftReset(&v.pool, m.Work); err != nil {
-			return fmt.Errorf("soft reset of %s: %w", m.ID, err)
+			return fmt.Errorf("%s: %w", m.ID, err)
 		}
 	case "adjust":
 		return adjustable(m, c.Set)

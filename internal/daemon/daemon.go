@@ -237,10 +237,7 @@ func (d *daemon) openListener(ctx context.Context, p *fettle.Pool) error {
 	if p.Serve != fettle.HTTP {
 		return nil
 	}
-	if err := d.front.Open(ctx, p); err != nil {
-		return fmt.Errorf("pool %s: listen on %s: %w", p.Name, p.Listen, err)
-	}
-	return nil
+	return d.front.Open(ctx, p)
 }
 
 // check fills defaults and refuses pools that are wrong.

@@ -108,18 +108,18 @@ const pollOutput = 200 * time.Millisecond
 func tail(ctx context.Context, path string, o api.OutputOptions, w io.Writer) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("output: %s: %w", path, fettle.ErrNotFound)
+		return fmt.Errorf("%s: %w", path, fettle.ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("output: %w", err)
+		return err
 	}
 	defer f.Close()
 	at, err := start(f, o.Lines)
 	if err != nil {
-		return fmt.Errorf("output: %w", err)
+		return err
 	}
 	if _, err := f.Seek(at, io.SeekStart); err != nil {
-		return fmt.Errorf("output: %w", err)
+		return err
 	}
 	t := time.NewTicker(pollOutput)
 	defer t.Stop()
@@ -136,12 +136,12 @@ func tail(ctx context.Context, path string, o api.OutputOptions, w io.Writer) er
 		}
 		st, err := f.Stat()
 		if err != nil {
-			return fmt.Errorf("output: %w", err)
+			return err
 		}
 		if st.Size() < at {
 			at = st.Size()
 			if _, err := f.Seek(at, io.SeekStart); err != nil {
-				return fmt.Errorf("output: %w", err)
+				return err
 			}
 		}
 	}

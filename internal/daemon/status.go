@@ -173,7 +173,7 @@ func (p *pool) status(ctx context.Context) (api.PoolStatus, error) {
 	m := &v.summary
 	s := api.PoolStatus{
 		Name: p.name, Mode: m.Mode, Config: v.pool, Desired: m.Desired, Running: m.Running, Ready: m.Ready, Drifting: m.Drifting,
-		Paused: m.Paused, Degraded: m.Degraded, DegradedWhy: m.DegradedWhy, Breaker: m.Breaker, HoldOff: m.HoldOff,
+		Paused: m.Paused, Degraded: m.Degraded, DegradedWhy: m.DegradedWhy, NextStart: m.NextStart, Breaker: m.Breaker, HoldOff: m.HoldOff,
 		Journal: m.Journal, DisruptionsLastHour: m.DisruptionsLastHour, Operations: []api.OperationStatus{},
 		Verdict: verdict(&m.Verdict, m.VerdictText), Figures: m.Figures, Demand: m.Demand, Instances: []api.InstanceStatus{},
 	}
