@@ -19,7 +19,7 @@
 // Answers that the router makes itself have the header X-Fettle-Error: refused, reset, timeout, queue-full or
 // no-instance. All answers have X-Fettle-Instance, the instance that answered or failed, where there was one.
 //
-// # Control protocol, version 1
+// # Control protocol, version 2
 //
 // On a unix stream socket in a directory of mode 0700, between processes of one user (SO_PEERCRED, checked by both).
 // A message is its length in four bytes, big-endian, at most 16 MiB, and JSON. Where it says "listener", the

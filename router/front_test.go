@@ -377,7 +377,7 @@ func TestReadingsFollowTheTraffic(t *testing.T) {
 	for i, d := range p.Dimensions() {
 		at[d.Name] = i
 	}
-	row, counts := make([]float64, len(at)), make([]uint64, p.Categories()[0].Size)
+	row, counts := make([]float64, len(at)), make([]uint64, p.Categories()[0].Size+p.Categories()[1].Size)
 	read := func() map[string]float64 {
 		t.Helper()
 		if err := p.Batch(t.Context(), time.Now()); err != nil {
@@ -413,7 +413,7 @@ func TestReadingsFollowTheTraffic(t *testing.T) {
 		v[ft.DimBytesOut] < 1000*n || v[ft.DimBytesIn] < 50*n || !(v[ft.DimInFlight] > 0) {
 		t.Errorf("after 40 requests: %v", v)
 	}
-	if l := p.Labels(); len(l) != 1 || l[0] != "GET /users/{n} 2xx" || float64(counts[0]) != n {
+	if l := p.Labels(); len(l) != 1 || l[0] != "GET /users/{n}" || float64(counts[0]) != n || float64(counts[p.Categories()[0].Size+2]) != n {
 		t.Errorf("routes %v, %v", l, counts)
 	}
 	if d := p.Demand(); !(d.Arrivals > 0) || d.Rejected != 0 {
@@ -433,6 +433,10 @@ func TestReadingsFollowTheTraffic(t *testing.T) {
 	get(40, "/users/2")
 	if v = read(); v[ft.DimOffered] != 40 || v[ft.DimRequests] <= n || v[ft.DimErrors] != 1 {
 		t.Errorf("after a restart and 40 failures: %v", v)
+	}
+	// Failures are the same work, otherwise answered.
+	if all := v[ft.DimRequests]; float64(counts[0]) != all || float64(counts[p.Categories()[0].Size+5]) != all-n {
+		t.Errorf("of %g requests, %g of them failed: %v", all, all-n, counts)
 	}
 	if err := p.Remove(t.Context(), member(1, "").Ref); err != nil {
 		t.Fatal(err)

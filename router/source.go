@@ -52,7 +52,7 @@ type source struct {
 type reading struct {
 	batch  uint64
 	row    [columns]float64
-	counts [wire.Categories]uint64
+	counts [wire.Categories + wire.Statuses]uint64
 }
 
 func (s *source) names() []string {
@@ -66,9 +66,16 @@ func (s *source) names() []string {
 // quantiles of the time until the end of the response (until its header for event streams and upgrades).
 func (p *PoolFront) Dimensions() []ft.Dimension { return slices.Clone(dimensions) }
 
-// Categories are the routes; the last is for all routes without a label.
+// Categories are two sets. The routes, "GET /users/{n}": what was asked of the instance, however it answered, the last
+// for all routes without a label. And the classes of its answers, the first for requests that it did not answer, or not
+// to the end.
 func (p *PoolFront) Categories() []ft.CategorySet {
-	return []ft.CategorySet{{Name: ft.SetRoutes, Role: ft.Load, Size: wire.Categories}}
+	names := make([]string, wire.Categories)
+	names[wire.Categories-1] = "other routes"
+	return []ft.CategorySet{
+		{Name: ft.SetRoutes, Role: ft.Load, Size: wire.Categories, Labels: names},
+		{Name: ft.SetStatus, Role: ft.Response, Size: wire.Statuses, Labels: []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}},
+	}
 }
 
 // Attach gives a reader of the instance. Everything can be measured of every instance; one that is not in service
@@ -160,8 +167,11 @@ func (r *reading) fold(now, was *wire.MemberCounters, span float64) {
 	r.row[colBytesIn] += float64(now.BytesIn - was.BytesIn)
 	r.row[colRequests] += float64(now.Requests - was.Requests)
 	r.row[colBytesOut] += float64(now.BytesOut - was.BytesOut)
-	for i := range r.counts {
+	for i := range now.Routes {
 		r.counts[i] += now.Routes[i] - was.Routes[i]
+	}
+	for i := range now.Status {
+		r.counts[wire.Categories+i] += now.Status[i] - was.Status[i]
 	}
 	nan := math.NaN()
 	r.row[colInFlight], r.row[colErrors], r.row[colP50], r.row[colP99] = nan, nan, nan, nan

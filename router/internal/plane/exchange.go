@@ -30,6 +30,7 @@ type exchange struct {
 	start    time.Time
 	instance string // that answered or failed
 	retried  int
+	counted  bool // its route
 	status   int
 	sent     int64 // bytes of the response body
 	end      kind
@@ -110,9 +111,11 @@ func (x *exchange) run() {
 		}
 		m := x.f.m
 		x.instance = m.name
+		x.classify(m)
 		o, rule := x.attempt(m)
-		if o.kind == answered {
-			o.label = x.p.labels.find(x.r.Method, x.r.URL.Path, o.status, x.p.config.Load().keySegment())
+		if o.kind == answered && !x.counted {
+			x.counted = true
+			m.meter.routes[x.p.labels.find(x.r.Method, x.r.URL.Path, o.status, x.p.config.Load().keySegment())].Add(1)
 		}
 		m.meter.count(o)
 		x.p.finish(&x.f, o)
@@ -133,6 +136,19 @@ func (x *exchange) run() {
 		if rule == retryStale {
 			x.f.tried = nil
 		}
+	}
+}
+
+// classify counts the request's route for the first member that gets it, whatever will come of it there: a retry is not
+// the client's work, and an instance that hangs or fails on a route must not look like one that is not asked for it.
+// Routes that were not seen yet are named, and counted, with their answer.
+func (x *exchange) classify(m *member) {
+	if x.counted {
+		return
+	}
+	var label int
+	if label, x.counted = x.p.labels.know(x.r.Method, x.r.URL.Path, x.p.config.Load().keySegment()); x.counted {
+		m.meter.routes[label].Add(1)
 	}
 }
 

@@ -111,7 +111,6 @@ type outcome struct {
 	status int           // answered
 	ttfb   time.Duration // answered: until the response header
 	took   time.Duration // answered: until the end
-	label  int           // answered: of the route
 	broken bool          // the response ended early by the member's fault
 	stale  bool          // a kept connection had been closed: nobody's fault
 }

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -16,8 +15,12 @@ const (
 	pathMost = 120                 // bytes of a templated path; the rest is folded
 )
 
-// labels names the routes that requests take: "GET /users/{n} 2xx". They are found in order, never change, and are
-// one less than the categories at most; what comes later is "other". Reading takes no lock.
+// labels names the routes that requests take: "GET /users/{n}". They are found in order, never change, and are one less
+// than the categories at most; what comes later is the last category. Reading takes no lock.
+//
+// A route's name says nothing of how the request is answered, so that an instance that begins to fail does not look
+// like other work. That includes 404: a path that the application once answered otherwise keeps its route. Only paths
+// that were never known to it are folded into one: scanners would otherwise use the labels up.
 type labels struct {
 	known atomic.Pointer[map[string]int]
 	mu    sync.Mutex
@@ -39,14 +42,28 @@ func (l *labels) names() []string {
 	return slices.Clone(l.list)
 }
 
-// find is the category of an answered request. The key is the path segment that is the routing key, counted from 1; 0 is
-// none.
+// know is the category of a request before it is answered; false where its route has not been seen yet. The key is the
+// path segment that is the routing key, counted from 1; 0 is none.
+func (l *labels) know(method, path string, key int) (int, bool) {
+	var room [pathMost + 40]byte
+	b := appendLabel(room[:0], method, path, key)
+	i, ok := (*l.known.Load())[string(b)]
+	return i, ok
+}
+
+// find is the category of an answered request.
 func (l *labels) find(method, path string, status, key int) int {
 	var room [pathMost + 40]byte
-	b := appendLabel(room[:0], method, path, status, key)
+	b := appendLabel(room[:0], method, path, key)
 	known := *l.known.Load()
 	if i, ok := known[string(b)]; ok {
 		return i
+	}
+	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+		b = append(appendMethod(room[:0], method), '*')
+		if i, ok := known[string(b)]; ok {
+			return i
+		}
 	}
 	if len(known) >= other {
 		return other
@@ -72,24 +89,19 @@ func (l *labels) add(name string) int {
 	return next[name]
 }
 
-// appendLabel writes method, templated path and class of status. Paths that the application does not know are folded
-// into one: scanners would otherwise use the labels up.
-func appendLabel(b []byte, method, path string, status, key int) []byte {
+// appendLabel writes method and templated path.
+func appendLabel(b []byte, method, path string, key int) []byte {
+	return appendTemplate(appendMethod(b, method), path, key)
+}
+
+func appendMethod(b []byte, method string) []byte {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		b = append(b, method...)
 	default:
 		b = append(b, "OTHER"...)
 	}
-	b = append(b, ' ')
-	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
-		b = append(b, '*')
-	} else {
-		b = appendTemplate(b, path, key)
-	}
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, int64(status/100), 10)
-	return append(b, "xx"...)
+	return append(b, ' ')
 }
 
 // appendTemplate folds what varies in a path: numbers to {n}, UUIDs to {uuid}, hexadecimal strings to {hex}, other

@@ -19,6 +19,7 @@ type meter struct {
 	lost     atomic.Uint64
 	lastByte atomic.Int64 // when the member last sent anything, Unix nanoseconds
 	routes   [wire.Categories]atomic.Uint64
+	status   [wire.Statuses]atomic.Uint64
 	latency  latency.Histogram
 	_        [64]byte
 }
@@ -30,15 +31,22 @@ func (m *meter) count(o outcome) {
 		return
 	case o.kind != answered:
 		m.lost.Add(1)
+		m.status[0].Add(1)
 		return
 	case o.broken:
 		m.lost.Add(1)
-	case o.status >= 500:
-		m.errors.Add(1)
+		m.status[0].Add(1)
+	default:
+		if o.status >= 500 {
+			m.errors.Add(1)
+		}
+		m.status[class(o.status)].Add(1)
 	}
 	m.latency.Add(o.took)
-	m.routes[o.label].Add(1)
 }
+
+// class is the place of a status among [wire.Statuses]. Numbers that no class has are errors.
+func class(status int) int { return min(max(status/100, 1), wire.Statuses-1) }
 
 // Counters fills c with the pool's cumulative counts.
 func (p *Pool) Counters(c *wire.Counters) {
@@ -61,6 +69,9 @@ func (p *Pool) Counters(c *wire.Counters) {
 		m.meter.latency.Read(&w.Latency)
 		for j := range w.Routes {
 			w.Routes[j] = m.meter.routes[j].Load()
+		}
+		for j := range w.Status {
+			w.Status[j] = m.meter.status[j].Load()
 		}
 		c.InFlight += uint64(m.inFlight)
 	}
@@ -106,7 +117,10 @@ func (m *member) stats(p *Pool, now time.Time) wire.MemberStats {
 		Ref: m.ref, Endpoint: m.up.endpoint, State: m.health.state.String(), Weight: m.effective(&p.table.Route, now),
 		InFlight: m.inFlight, Requests: m.meter.requests.Load(), Errors: m.meter.errors.Load(), Lost: m.meter.lost.Load(),
 		Offered: m.offered(p.share), BytesIn: m.meter.bytesIn.Load(), BytesOut: m.meter.bytesOut.Load(),
-		Ejections: m.health.ejections,
+		Ejections: m.health.ejections, Status: map[string]uint64{"none": m.meter.status[0].Load()},
+	}
+	for c := 1; c < wire.Statuses; c++ {
+		v.Status[strconv.Itoa(c)+"xx"] = m.meter.status[c].Load()
 	}
 	if m.draining {
 		v.State = "draining"

@@ -35,10 +35,11 @@ type MemberCounters struct {
 	InFlight uint64
 	Latency  [latency.Buckets]uint64
 	Routes   [Categories]uint64
+	Status   [Statuses]uint64
 }
 
 // AppendBinary appends the binary form: unsigned varints, strings with their length before them, floating point as
-// eight bytes little-endian, counts of histograms and routes as pairs of distance and value where they are not zero.
+// eight bytes little-endian, counts of histograms, routes and classes as pairs of distance and value where they are not zero.
 func (c *Counters) AppendBinary(b []byte) ([]byte, error) {
 	for _, v := range []uint64{c.Began, c.Clock, c.Arrivals, c.Rejected, c.InFlight, c.Queued, uint64(len(c.Labels))} {
 		b = binary.AppendUvarint(b, v)
@@ -63,7 +64,8 @@ func (m *MemberCounters) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, v)
 	}
 	b = appendSparse(b, m.Latency[:])
-	return appendSparse(b, m.Routes[:])
+	b = appendSparse(b, m.Routes[:])
+	return appendSparse(b, m.Status[:])
 }
 
 func appendString(b []byte, s string) []byte {
@@ -93,7 +95,7 @@ func (c *Counters) UnmarshalBinary(b []byte) error {
 	for i := range c.Labels {
 		d.string(&c.Labels[i])
 	}
-	n = d.count(1<<20, 27)
+	n = d.count(1<<20, 28)
 	c.Members = resize(c.Members, n)
 	for i := range c.Members {
 		c.Members[i].decode(&d)
@@ -118,6 +120,7 @@ func (m *MemberCounters) decode(d *decoder) {
 	}
 	d.sparse(m.Latency[:])
 	d.sparse(m.Routes[:])
+	d.sparse(m.Status[:])
 }
 
 func resize[T any](s []T, n int) []T {

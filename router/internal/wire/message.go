@@ -9,7 +9,7 @@ import (
 )
 
 // Protocol is the version of all but the operations that never change: hello, listener, shutdown.
-const Protocol = 1
+const Protocol = 2
 
 // The operations; see the documentation of package router.
 const (

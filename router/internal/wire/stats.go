@@ -35,18 +35,20 @@ type Stats struct {
 
 // MemberStats are the totals of one instance.
 type MemberStats struct {
-	Ref       ft.Ref      `json:"ref"`
-	Endpoint  ft.Endpoint `json:"endpoint"`
-	State     string      `json:"state"`  // routed, warming, draining, unready, refusing, ejected, silent
-	Weight    float64     `json:"weight"` // effective: slow start lowers it
-	InFlight  int         `json:"inFlight"`
-	Requests  uint64      `json:"requests"` // that it was given
-	Errors    uint64      `json:"errors"`   // answered with 5xx
-	Lost      uint64      `json:"lost"`     // not answered
-	Offered   float64     `json:"offered"`  // meant for it by key or fair share
-	BytesIn   uint64      `json:"bytesIn"`
-	BytesOut  uint64      `json:"bytesOut"`
-	Ejections uint64      `json:"ejections"`
-	P50       float64     `json:"p50"` // seconds, 0 where nothing was answered yet
-	P99       float64     `json:"p99"` // seconds
+	Ref      ft.Ref      `json:"ref"`
+	Endpoint ft.Endpoint `json:"endpoint"`
+	State    string      `json:"state"`  // routed, warming, draining, unready, refusing, ejected, silent
+	Weight   float64     `json:"weight"` // effective: slow start lowers it
+	InFlight int         `json:"inFlight"`
+	Requests uint64      `json:"requests"` // that it was given
+	Errors   uint64      `json:"errors"`   // answered with 5xx
+	Lost     uint64      `json:"lost"`     // not answered
+	// Status counts its answers by class, "1xx" to "5xx", and as "none" what it did not answer, or not to the end.
+	Status    map[string]uint64 `json:"status"`
+	Offered   float64           `json:"offered"` // meant for it by key or fair share
+	BytesIn   uint64            `json:"bytesIn"`
+	BytesOut  uint64            `json:"bytesOut"`
+	Ejections uint64            `json:"ejections"`
+	P50       float64           `json:"p50"` // seconds, 0 where nothing was answered yet
+	P99       float64           `json:"p99"` // seconds
 }

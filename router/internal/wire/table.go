@@ -10,8 +10,12 @@ import (
 	ft "github.com/fettle-dev/fettle"
 )
 
-// Categories is the number of route counts of a member; the last is "other".
+// Categories is the number of route counts of a member; the last is for all routes without a label.
 const Categories = 32
+
+// Statuses is the number of counts of answers by class: the first is of requests without an answer, or without its
+// end; then 1xx to 5xx.
+const Statuses = 6
 
 // Table is all that the router needs to know of one pool. It is declarative: applying it twice changes nothing.
 type Table struct {

@@ -39,6 +39,7 @@ func counters(t *rapid.T) Counters {
 		for range rapid.IntRange(0, 5).Draw(t, "buckets") {
 			m.Latency[rapid.IntRange(0, latency.Buckets-1).Draw(t, "at")] = u.Draw(t, "v")
 			m.Routes[rapid.IntRange(0, Categories-1).Draw(t, "at")] = u.Draw(t, "v")
+			m.Status[rapid.IntRange(0, Statuses-1).Draw(t, "at")] = u.Draw(t, "v")
 		}
 	}
 	return c
@@ -67,7 +68,7 @@ func TestCountersComeBackAsTheyWere(t *testing.T) {
 }
 
 func FuzzCounters(f *testing.F) {
-	c := Counters{Labels: []string{"GET / 2xx"}, Members: []MemberCounters{{Ref: ft.Ref{ID: "web-1", Generation: 1}, Requests: 3}}}
+	c := Counters{Labels: []string{"GET /"}, Members: []MemberCounters{{Ref: ft.Ref{ID: "web-1", Generation: 1}, Requests: 3}}}
 	c.Members[0].Latency[5] = 3
 	b, _ := c.AppendBinary(nil)
 	f.Add(b)
