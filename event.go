@@ -42,12 +42,15 @@ type (
 		Instance Instance `json:"instance"`
 		Knobs    []Knob   `json:"knobs,omitempty"`
 	}
-	// Missing: the state knew this instance but the driver does not list it.
+	// Missing: the state knew this instance but the driver does not list it. Gone: it was taken away on purpose, and is
+	// not to come back.
 	Missing struct {
 		Stamp
-		Ref Ref `json:"ref"`
+		Ref  Ref  `json:"ref"`
+		Gone bool `json:"gone,omitempty"`
 	}
-	// Finished: an action ended. Err is empty on success. Skipped: it was not carried out.
+	// Finished: an action ended. Err is empty on success. Skipped: it was not carried out; Withdrawn: nor will it be, its
+	// operation is given up (in replays).
 	Finished struct {
 		Stamp
 		Action   Action    `json:"action"`
@@ -57,7 +60,9 @@ type (
 		Err      string    `json:"err,omitempty"`
 		Output   string    `json:"output,omitempty"` // last lines of a start that failed
 		Skipped  bool      `json:"skipped,omitempty"`
-		Took     Duration  `json:"took,omitempty"`
+		// Withdrawn goes with Skipped.
+		Withdrawn bool     `json:"withdrawn,omitempty"`
+		Took      Duration `json:"took,omitempty"`
 	}
 	// Exited: the instance ended by itself.
 	Exited struct {

@@ -129,7 +129,7 @@ func (s *State) missing(e *ft.Missing) {
 	m := s.life(e.Ref)
 	switch {
 	case m == nil:
-	case m.Phase == ft.Quarantined && m.Op == 0:
+	case m.Op == 0 && (e.Gone || m.Phase == ft.Quarantined):
 		s.remove(m)
 	case m.Alive:
 		s.die(m, e.At, ft.Exit{LastOutput: "it was gone when the brain looked", At: e.At})
@@ -153,7 +153,7 @@ func (s *State) exited(e *ft.Exited) {
 func (s *State) die(m *member, at time.Time, exit ft.Exit) {
 	m.Alive, m.Dead, m.Error = false, &exit, exit.String()
 	m.Silent, m.Over, m.Trial, m.Revert, m.Readmit, m.Escalate = nil, nil, nil, nil, false, false
-	m.Serves, m.Raised, m.Rebase, m.Surge = 0, nil, "", false
+	m.Serves, m.Raised, m.Rebase, m.Surge, m.Barred = 0, nil, "", false, 0
 	m.unjudged()
 	if w := m.Wish; w != nil {
 		m.Wish = nil
@@ -320,7 +320,7 @@ func (m *member) set(in ft.Instance) {
 	if in.Work == (ft.Work{}) {
 		in.Work = m.In.Work
 	}
-	m.In = in
+	m.In, m.Barred = in, 0
 }
 
 // newLife forgets all that was known of the life that ended.

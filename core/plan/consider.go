@@ -16,6 +16,10 @@ func (s *State) consider(t *tally, m *member) {
 		}
 		return
 	}
+	if at := m.Barred.Time(); t.now.Before(at) {
+		t.wakeAt(at)
+		return
+	}
 	inService := m.Phase == ft.Ready || m.Phase == ft.Leased
 	switch {
 	case m.Loose != 0:

@@ -46,12 +46,15 @@ const (
 // end folds the end of an operation into its member.
 func (s *State) end(o *operation, m *member, e *ft.Closed) {
 	switch {
-	case e.Outcome == outcomeAbandoned && !o.Begun:
+	case e.Outcome == outcomeAbandoned && !o.Begun && o.Withdrawn == "":
 		m.Story = o.Prior // nothing was done
 	case m.Story != nil && m.Story.Ended.IsZero():
 		m.Story.Ended = e.At
 	}
 	m.LookAt = 0
+	if o.Withdrawn != "" {
+		s.bar(o, m, e)
+	}
 	switch o.Kind {
 	case ft.Retune:
 		s.endTune(o, m, e)
@@ -111,7 +114,7 @@ func (s *State) successor(o *operation, m, r *member, e *ft.Closed) {
 		r.Story = m.Story
 		r.Restarts = m.Restarts
 	case r.Alive:
-	case o.Cleared:
+	case o.Cleared || o.Withdrawn != "":
 		r.Phase = ft.Gone
 	case e.Outcome == outcomeFailed:
 		r.quarantine(e.At)

@@ -95,9 +95,11 @@ type operation struct {
 	Cleared bool       `json:"cleared,omitempty"` // the last resort succeeded
 	Fails   int        `json:"fails,omitempty"`   // of the present step
 	Skips   int        `json:"skips,omitempty"`
-	RetryAt time.Time  `json:"retryAt,omitzero"`
-	Err     string     `json:"err,omitempty"`
-	Score   float32    `json:"score,omitempty"` // of the instance at the opening
+	// Withdrawn is why it is given up: it cannot be carried out here.
+	Withdrawn string    `json:"withdrawn,omitempty"`
+	RetryAt   time.Time `json:"retryAt,omitzero"`
+	Err       string    `json:"err,omitempty"`
+	Score     float32   `json:"score,omitempty"` // of the instance at the opening
 }
 
 // current is the step to take next; ok is false at the end.

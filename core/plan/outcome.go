@@ -24,6 +24,8 @@ func (s *State) finished(e *ft.Finished) error {
 	}
 	a, o.Pending = o.Pending, nil
 	switch {
+	case e.Skipped && e.Withdrawn:
+		s.withdrawn(o, m, e)
 	case e.Skipped:
 		s.skipped(o, m, e)
 	case e.Err != "" && !(a.Verb == ft.Drain && !e.At.Before(a.Deadline)):

@@ -118,6 +118,9 @@ func (s *State) abandon(t *tally, o *operation, m *member) string {
 		}
 		return ""
 	}
+	if o.Withdrawn != "" {
+		return o.Withdrawn
+	}
 	if o.Failing {
 		return ""
 	}

@@ -75,7 +75,7 @@ func (s *State) shrink(t *tally, n int) {
 	}
 	var can []*member
 	for _, m := range s.d.Members {
-		if m.counts.Counted == 1 && m.Op == 0 && m.Loose == 0 {
+		if m.counts.Counted == 1 && m.Op == 0 && m.Loose == 0 && !t.now.Before(m.Barred.Time()) {
 			can = append(can, m)
 		}
 	}

@@ -117,6 +117,7 @@ type member struct {
 	Serves   ft.Instant    `json:"serves,omitzero"`    // since when it is in service
 
 	Dead      *ft.Exit       `json:"dead,omitempty"`
+	Barred    ft.Instant     `json:"barred,omitzero"` // nothing is decided about it before, since what was decided was withdrawn
 	Early     *ft.Exited     `json:"early,omitempty"` // an exit reported before the verb that made the life
 	Silent    *silence       `json:"silent,omitempty"`
 	Over      *ft.Exceeded   `json:"over,omitempty"`
@@ -353,6 +354,9 @@ func (s *State) touch(m *member) {
 	m.counts = s.count(m)
 	s.sum.add(m.counts, 1)
 	m.due = s.dueAt(m)
+	if m.Op == 0 {
+		m.due = max(m.due, int64(m.Barred))
+	}
 	s.heap.fix(m)
 }
 
