@@ -256,7 +256,7 @@ const pageWidth = 100
 // wrap breaks s at spaces into lines of at most width columns; a longer word has a line of its own.
 func wrap(s string, width int) []string {
 	lines := []string{""}
-	for _, w := range strings.Fields(s) {
+	for w := range strings.FieldsSeq(s) {
 		last := &lines[len(lines)-1]
 		switch {
 		case *last == "":
