@@ -91,7 +91,7 @@ type Series struct {
 	Role *Role `json:"role,omitempty"`
 	// Kind: counter or gauge; what the endpoint says if empty.
 	Kind *Kind `json:"kind,omitempty"`
-	// Unit of the column, for people: B, s, 1/s, share; none if empty.
+	// Unit of the column: B, B/s, s, 1/s, share; what the metric's name says by Prometheus' conventions if empty.
 	Unit string `json:"unit,omitempty"`
 	// Unbounded: it may grow until a limit is reached; its slope is watched.
 	Unbounded bool `json:"unbounded,omitempty"`
@@ -145,6 +145,14 @@ func (m *Metrics) defaults() {
 	}
 }
 
+// ownColumns are the dimensions that sources of Fettle's own have, and no metric may be called.
+var ownColumns = []string{
+	DimOffered, DimBytesIn, DimRequests, DimBytesOut, DimInFlight, DimErrors, DimP50, DimP99, DimCPU, DimCPUUser, DimCPUSys,
+	DimRunQueue, DimSwitches, DimRSS, DimAnon, DimMinor, DimMajor, DimRefaults, DimRead, DimWritten, DimThreads, DimFDs,
+	DimThrottle, DimPressMem, DimPressCPU, DimTopTask, DimWSS, DimWSSGrow, DimWSSTurn, DimWrites, DimNetOut, DimNetIn,
+	DimMsgsOut, DimMsgsIn, DimAccepts, DimConnects, DimResent, DimCalls, DimCallTime, DimCallFail,
+}
+
 // maxSeries bounds the columns that an application's own counters may take.
 const maxSeries = 16
 
@@ -174,6 +182,7 @@ func (m *Metrics) validate(serve Protocol) []FieldError {
 		path := fmt.Sprintf("series[%d]", i)
 		bad(!metricPattern.MatchString(s.Metric), path+".metric", "%q is no metric's name", s.Metric)
 		bad(!metricPattern.MatchString(s.Column), path+".column", "%q is no column's name: letters, digits, _ and :", s.Column)
+		bad(slices.Contains(ownColumns, s.Column), path+".column", "%q is a dimension that Fettle measures itself; give the metric's column a name of its own, such as app_%[1]s", s.Column)
 		bad(slices.ContainsFunc(m.Series[:i], func(o Series) bool { return o.Column == s.Column }), path+".column", "%q is taken by another; give it a name of its own", s.Column)
 	}
 	return errs

@@ -114,7 +114,7 @@ var comments = map[string]string{
 	"Series.Metric":         "Metric is its name at the endpoint.",
 	"Series.Role":           "Role: response (what the work costs) by default; load (the work that is asked for) or intake (the work that was given).",
 	"Series.Unbounded":      "Unbounded: it may grow until a limit is reached; its slope is watched.",
-	"Series.Unit":           "Unit of the column, for people: B, s, 1/s, share; none if empty.",
+	"Series.Unit":           "Unit of the column: B, B/s, s, 1/s, share; what the metric's name says by Prometheus' conventions if empty.",
 	"Sizing":                "Sizing bounds the number of instances.",
 	"Sizing.Max":            "Max is how many may run, replacements included; min+1 by default.",
 	"Sizing.Min":            "Min is how many run always.",
