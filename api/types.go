@@ -56,10 +56,10 @@ type PoolStatus struct {
 	// NextStart is when a start is tried again after those that failed; zero where none waits.
 	NextStart time.Time `json:"nextStart,omitzero"`
 
-	Breaker     string `json:"breaker,omitempty"` // why nothing planned is done; empty while it is open for business
-	HoldOff     string `json:"holdOff,omitempty"`
-	Journal     string `json:"journal,omitempty"` // the journal's failure
-	Stalled     string `json:"stalled,omitempty"` // what of the engine hangs
+	Breaker string `json:"breaker,omitempty"` // why nothing planned is done; empty while it is open for business
+	HoldOff string `json:"holdOff,omitempty"`
+	Journal string `json:"journal,omitempty"` // the journal's failure
+	Stalled string `json:"stalled,omitempty"` // what of the engine hangs
 
 	DisruptionsLastHour int               `json:"disruptionsLastHour"`
 	Operations          []OperationStatus `json:"operations"`
