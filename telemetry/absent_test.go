@@ -1,6 +1,9 @@
 package telemetry
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +68,24 @@ func TestReadersTellWhatTheyFindOutLater(t *testing.T) {
 		src.mu.Unlock()
 		want(ft.Unavailable{"h": "never"})
 	})
+}
+
+// A reason says what is so, not whom it is about.
+func TestReasons(t *testing.T) {
+	for want, err := range map[string]error{
+		"the instance has no process":          fmt.Errorf("measure web-1 by /proc: %w", errNoProcess),
+		"no such device":                       fmt.Errorf("no such device: %w", ft.ErrUnavailable),
+		"not available here":                   ft.ErrUnavailable,
+		"process 7: it is gone":                fmt.Errorf("measure web-1: %w", fmt.Errorf("process 7: %w", errors.New("it is gone"))),
+		"measure web-1: permission denied":     fmt.Errorf("measure web-1: %w", fs.ErrPermission),
+		"the instance has no control group of": nil,
+	} {
+		if err == nil {
+			_, _, err = Cgroup().Attach(ft.Instance{Ref: ft.Ref{ID: "web-1"}})
+			want += " its own"
+		}
+		if got := reason(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
 }

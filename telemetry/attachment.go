@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,7 +127,7 @@ func (a *attachment) attach() error {
 	if err != nil {
 		a.unavailable = ft.Unavailable{}
 		for _, d := range a.source.dims {
-			a.unavailable[d.Name] = err.Error()
+			a.unavailable[d.Name] = reason(err)
 		}
 		a.ableTo = 0
 		a.final = errors.Is(err, ft.ErrUnavailable)
@@ -151,6 +152,15 @@ func (a *attachment) attach() error {
 	}
 	a.changes.Add(1)
 	return nil
+}
+
+// reason is an error as it stands in [ft.Unavailable]: without what those who ask know, whom it is about and that it is
+// not available.
+func reason(err error) string {
+	if inner := errors.Unwrap(err); inner != nil && errors.Unwrap(inner) != nil {
+		err = inner
+	}
+	return strings.TrimSuffix(err.Error(), ": "+ft.ErrUnavailable.Error())
 }
 
 // errNotHere is not told as a fault: what a machine does not offer is in Unavailable.

@@ -66,7 +66,7 @@ func (c cgroups) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	g.probe(u)
 	if len(u) == groupColumns {
 		_ = g.Close()
-		return nil, nil, fmt.Errorf("measure %s by its cgroup: %s: %w", in.Ref, u[ft.DimAnon], ft.ErrUnavailable)
+		return nil, nil, fmt.Errorf("measure %s by its cgroup: %w", in.Ref, fmt.Errorf("%s: %w", u[ft.DimAnon], ft.ErrUnavailable))
 	}
 	return g, u, nil
 }
@@ -90,7 +90,7 @@ func filesOf(s ft.Scope) (groupFiles, error) {
 		f.cpu = dir + "/cpu.stat"
 	}
 	if f.memory == "" && f.cpu == "" {
-		return f, fmt.Errorf("it has none of its own: %w", ft.ErrUnavailable)
+		return f, fmt.Errorf("the instance has no control group of its own: %w", ft.ErrUnavailable)
 	}
 	return f, nil
 }

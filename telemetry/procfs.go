@@ -56,6 +56,8 @@ func ProcFS() ft.Source {
 	return s
 }
 
+var errNoProcess = fmt.Errorf("the instance has no process: %w", ft.ErrUnavailable)
+
 func column(name, unit string, t ft.Transform, k ft.Kind) ft.Dimension {
 	return ft.Dimension{Name: name, Unit: unit, Role: ft.Response, Transform: t, Kind: k}
 }
@@ -94,7 +96,7 @@ func (s *procfs) Categories() []ft.CategorySet { return nil }
 
 func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if in.Scope.PID <= 0 {
-		return nil, nil, fmt.Errorf("measure %s by /proc: it has no process: %w", in.Ref, ft.ErrUnavailable)
+		return nil, nil, fmt.Errorf("measure %s by /proc: %w", in.Ref, errNoProcess)
 	}
 	t := &tree{census: s.census, fdCount: s.fdCount, procs: closed, fdsEvery: s.dims[colFDs].Every}
 	t.found = t.consider
