@@ -3,6 +3,7 @@ package recording
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
@@ -12,10 +13,14 @@ import (
 type Difference struct {
 	At                 time.Time
 	Recorded, Replayed ft.Event
+	Note               string // what differs where no event does
 }
 
 // String tells both sides in two lines.
 func (d *Difference) String() string {
+	if d.Note != "" {
+		return d.At.Format(time.RFC3339Nano) + "\n  " + d.Note
+	}
 	side := func(e ft.Event) string {
 		if e == nil {
 			return "nothing"
@@ -39,6 +44,9 @@ func (t *Turn) Difference() *Difference {
 		if !Same(d.Recorded, d.Replayed) {
 			return &d
 		}
+	}
+	if !slices.Equal(t.began, t.begun) {
+		return &Difference{At: t.At, Note: fmt.Sprintf("actions begun: recorded %v, replayed %v", t.began, t.begun)}
 	}
 	return nil
 }

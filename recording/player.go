@@ -17,6 +17,7 @@ type Turn struct {
 	At                 time.Time
 	Rows               int // of the frame; 0 where there was none
 	Recorded, Replayed []ft.Event
+	began, begun       []uint64 // numbers of the actions that were begun
 }
 
 // Player lets a loop see a recording again.
@@ -24,36 +25,45 @@ type Player struct {
 	r     *Reader
 	loop  *engine.Loop
 	state *plan.State
-
-	made []ft.Event
+	made  []ft.Event
+	did   []uint64
+	what  *whatIf // nil where the policy is as it was
+	anew  bool
 }
 
-// Play begins a replay. With the policy as it was, a loop sees what the recorded one saw and decides the same.
-func Play(r *Reader) (*Player, error) { return play(r) }
-
-func play(r *Reader) (*Player, error) {
+// Play begins a replay with the policy as it was: the loop sees what the recorded one saw, and decides the same.
+func Play(r *Reader) (*Player, error) {
 	p := &Player{r: r}
-	h := r.Header()
+	return p, p.begin(r.Header().base(), false)
+}
+
+// begin makes the loop.
+func (p *Player) begin(b *engine.Base, anew bool) error {
+	h := p.r.Header()
 	var judge *drift.Judge
 	var err error
-	b := h.base()
 	if h.Judge != nil {
-		if judge, err = drift.New(r.Schema(), b.Judge); err != nil {
-			return nil, fmt.Errorf("recording: judge: %w", err)
+		if judge, err = drift.New(p.r.Schema(), b.Judge); err != nil {
+			return fmt.Errorf("recording: judge: %w", err)
 		}
-		if len(h.learnt) > 0 {
+		if len(h.learnt) > 0 && !anew {
 			if err := judge.UnmarshalBinary(h.learnt); err != nil {
-				return nil, fmt.Errorf("recording: what was learnt: %w", err)
+				return fmt.Errorf("recording: what was learnt: %w", err)
 			}
 		}
 	}
-	p.loop, p.state, err = engine.Resume(b, r.Schema(), judge, silent{}, p)
+	p.anew = anew
+	p.loop, p.state, err = engine.Resume(b, p.r.Schema(), judge, silent{}, p)
 	if err != nil {
-		return nil, fmt.Errorf("recording: %w", err)
+		return fmt.Errorf("recording: %w", err)
 	}
 	p.loop.Tap(p)
-	return p, nil
+	h.learnt = nil
+	return nil
 }
+
+// Anew tells whether the judge learns anew from the recording.
+func (p *Player) Anew() bool { return p.anew }
 
 // silent is a journal whose answers are among the inputs.
 type silent struct{}
@@ -61,15 +71,22 @@ type silent struct{}
 // Append implements [engine.Journal].
 func (silent) Append(uint64, []ft.Event) {}
 
-// Do implements [engine.Executor]: outcomes are among the inputs.
-func (p *Player) Do(ft.Action, ft.Instance) {}
+// Do implements [engine.Executor]. With the policy as it was, outcomes are among the inputs.
+func (p *Player) Do(a ft.Action, _ ft.Instance) {
+	if p.what != nil {
+		p.what.do(&a)
+	}
+}
 
 // Before implements [engine.Tap].
 func (p *Player) Before(time.Time, engine.Inputs) {}
 
 // After implements [engine.Tap].
-func (p *Player) After(made []ft.Event, _ []ft.Action) bool {
+func (p *Player) After(made []ft.Event, did []ft.Action) bool {
 	p.made = append(p.made, made...)
+	for i := range did {
+		p.did = append(p.did, did[i].ID)
+	}
 	return true
 }
 
@@ -82,11 +99,15 @@ func (p *Player) Next() (*Turn, error) {
 		}
 		return nil, err
 	}
-	p.made = p.made[:0]
-	p.loop.Step(s.At, engine.Inputs{Frame: s.Frame, Events: s.Events, Written: s.Written})
-	t := &Turn{At: s.At, Recorded: s.Made, Replayed: p.made}
+	p.made, p.did = p.made[:0], p.did[:0]
+	if p.what == nil {
+		p.loop.Step(s.At, engine.Inputs{Frame: s.Frame, Events: s.Events, Written: s.Written})
+	} else if err := p.what.step(p, s); err != nil {
+		return nil, fmt.Errorf("recording: line %d: %w", p.r.Line(), err)
+	}
+	t := &Turn{At: s.At, Recorded: s.Made, Replayed: p.made, began: s.Did, begun: p.did}
 	if s.Frame != nil {
-		t.Rows = len(s.Frame.Rows)
+		t.Rows = len(s.Rows)
 	}
 	return t, nil
 }

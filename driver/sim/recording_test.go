@@ -113,3 +113,49 @@ func TestRecordingOfAnyRunReplaysIt(t *testing.T) {
 		}
 	})
 }
+
+// TestReplayUnderTheSamePolicyAgrees holds that what is decided under another policy differs by that policy only: with the
+// same one, where the journal has no trouble, the same is decided.
+func TestReplayUnderTheSamePolicyAgrees(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := ft.Pool{Name: "web", Mode: ft.HealAutomatic, Listen: ":8080", Image: ft.Image{Command: []string{"sim"}}}
+		p.Size.Min = rapid.IntRange(1, 4).Draw(rt, "n")
+		p.Size.Max = p.Size.Min + 2
+		p.Heal.Young = ft.Duration(rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(rt, "young"))
+		p.Detect.Interval, p.Detect.Learn = ft.Duration(5*time.Second), ft.Duration(200*time.Second)
+		p.Limits.Memory = 512 << 20
+		p.Image.Hooks.SoftReset = &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset"}}
+		p.Defaults()
+		s := &script{t: t}
+		s.b = newBrain(t, p, Config{Seed: rapid.Uint64().Draw(rt, "seed")}, func(ft.Event) {})
+		tp := s.b.tape()
+		s.b.run(5 * time.Minute)
+		for range rapid.IntRange(1, 8).Draw(rt, "troubles") {
+			step(rt, s)
+			s.b.journal.failing, s.b.journal.hanging = "", false
+			s.b.run(time.Duration(rapid.IntRange(0, 240_000).Draw(rt, "ms")) * time.Millisecond)
+		}
+		r, err := recording.NewReader(bytes.NewReader(tp.end(t)))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		play, err := recording.PlayChanged(r, func(*ft.Pool) error { return nil })
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for {
+			turn, err := play.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for _, l := range turn.Compare() {
+				if l.Side != recording.Both {
+					rt.Fatalf("%s: side %d: %s %s", turn.At, l.Side, ft.EventKind(l.Event), l.Event)
+				}
+			}
+		}
+	})
+}
