@@ -57,6 +57,10 @@ func obey() {
 			for i := 0; i < n; i += os.Getpagesize() {
 				b[i] = 1
 			}
+		case "region": // bytes of small pages, each touched, for touch and dirty
+			answer = mapRegion(n)
+		case "touch", "dirty": // FROM TO in MiB of the region, read or written to once a page
+			access(word == "dirty", arg)
 		case "fds":
 			for range n {
 				if _, err := syscall.Open("/dev/null", syscall.O_RDONLY, 0); err != nil {
@@ -111,10 +115,39 @@ func obey() {
 			}
 		case "ignore":
 			signal.Ignore(syscall.SIGCHLD)
+		case "net": // see obeyNet
+			answer = obeyNet(arg)
 		case "usage":
 			answer = usageLine()
 		}
 		fmt.Println(answer)
+	}
+}
+
+var (
+	region []byte
+	sunk   byte
+)
+
+func mapRegion(n int) string {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err.Error()
+	}
+	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
+	region = b
+	access(true, fmt.Sprintf("0 %d", n>>20))
+	return "done"
+}
+
+func access(write bool, span string) {
+	var from, to int
+	_, _ = fmt.Sscan(span, &from, &to)
+	for i := from << 20; i < to<<20; i += os.Getpagesize() {
+		if write {
+			region[i]++
+		}
+		sunk += region[i]
 	}
 }
 

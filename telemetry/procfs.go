@@ -36,9 +36,9 @@ func ProcFS() ft.Source {
 		fds.Every = 10 * time.Second // a directory with a descriptor a line must be listed
 	}
 	s.dims = []ft.Dimension{
-		colCPU:       floor(column(ft.DimCPU, "cores", ft.Log1p, ft.Counter), 1./clockTick),
-		colUser:      floor(column(ft.DimCPUUser, "cores", ft.Log1p, ft.Counter), 1./clockTick),
-		colSystem:    floor(column(ft.DimCPUSys, "cores", ft.Log1p, ft.Counter), 1./clockTick),
+		colCPU:       ticking(column(ft.DimCPU, "cores", ft.Log1p, ft.Counter)),
+		colUser:      ticking(column(ft.DimCPUUser, "cores", ft.Log1p, ft.Counter)),
+		colSystem:    ticking(column(ft.DimCPUSys, "cores", ft.Log1p, ft.Counter)),
 		colWait:      column(ft.DimRunQueue, "s/s", ft.Log1p, ft.Counter),
 		colSwitches:  column(ft.DimSwitches, "1/s", ft.Log1p, ft.Counter),
 		colRSS:       memory(ft.DimRSS),
@@ -49,7 +49,7 @@ func ProcFS() ft.Source {
 		colWritten:   column(ft.DimWritten, "B/s", ft.Log1p, ft.Counter),
 		colThreads:   column(ft.DimThreads, "", ft.Log1p, ft.Gauge),
 		colFDs:       fds,
-		colTopThread: floor(column(ft.DimTopTask, "cores", ft.Log1p, ft.Gauge), 1./clockTick),
+		colTopThread: ticking(column(ft.DimTopTask, "cores", ft.Log1p, ft.Gauge)),
 	}
 	s.dims[colThreads].Unbounded = true
 	s.noTimes = whyNoTimes()
@@ -62,9 +62,9 @@ func column(name, unit string, t ft.Transform, k ft.Kind) ft.Dimension {
 	return ft.Dimension{Name: name, Unit: unit, Role: ft.Response, Transform: t, Kind: k}
 }
 
-// floor sets the least scale that matters, for instance that of one clock tick a second.
-func floor(d ft.Dimension, least float64) ft.Dimension {
-	d.Floor = least
+// ticking is what is counted in clock ticks: one a second is the least that matters.
+func ticking(d ft.Dimension) ft.Dimension {
+	d.Floor = 1. / clockTick
 	return d
 }
 
