@@ -289,7 +289,11 @@ func UnmarshalEvent(kind string, b []byte) (Event, error) {
 func (e *Began) String() string      { return fmt.Sprintf("brain %s began, pid %d", e.Version, e.PID) }
 func (e *Configured) String() string { return fmt.Sprintf("pool %s configured", e.Pool.Name) }
 func (e *Found) String() string {
-	return fmt.Sprintf("%s found running, pid %d", e.Instance.Ref, e.Instance.Scope.PID)
+	s := fmt.Sprintf("%s found running, pid %d", e.Instance.Ref, e.Instance.Scope.PID)
+	if e.Instance.Label != "" {
+		s += ": " + e.Instance.Label
+	}
+	return s
 }
 func (e *Missing) String() string { return fmt.Sprintf("%s is missing", e.Ref) }
 func (e *Finished) String() string {

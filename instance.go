@@ -113,6 +113,8 @@ func (w Work) String() string {
 type Instance struct {
 	Ref
 	Work Work `json:"work,omitzero"`
+	// Label is what it is to people where its ID does not tell: the unit or program of a server that is only watched.
+	Label string `json:"label,omitempty"`
 	// Digest identifies image, command and specialization data; one that differs from the pool's is outdated.
 	Digest string `json:"digest,omitempty"`
 	// Born is when this generation started; Fettle's notion of age.

@@ -18,6 +18,8 @@ type Pool struct {
 	Mode Mode `json:"mode"`
 	// Image is what a bare instance starts from.
 	Image Image `json:"image"`
+	// Watch takes servers that run already, instead of an image: they are judged and explained, and never touched.
+	Watch *Watch `json:"watch,omitempty"`
 	// Serve is the protocol of the instances: http (they listen on $PORT or $FETTLE_SOCKET) or none (workers that take no requests).
 	Serve Protocol `json:"serve,omitempty"`
 	// Listen is the one address on which the pool is served, such as ":8080".
@@ -306,29 +308,14 @@ func (w *WorkloadPolicy) UnmarshalText(b []byte) error {
 
 // Defaults fills the fields that are zero. It is idempotent.
 func (p *Pool) Defaults() {
-	def(&p.Image.Driver, "process")
-	def(&p.Size.Min, 1)
-	def(&p.Size.Max, p.Size.Min+1)
-	r := &p.Route
-	def(&r.Queue, 256)
-	def(&r.QueueFor, Duration(10*time.Second))
-	def(&r.RetryShare, 0.1)
-	def(&r.SlowStart, Duration(5*time.Second))
-	def(&r.EjectAfter, 5)
-	if p.Serve == HTTP {
-		if p.Probes.Startup == nil {
-			p.Probes.Startup = &Probe{TCP: true}
-		}
-		if p.Probes.Readiness == nil {
-			p.Probes.Readiness = &Probe{TCP: true}
-		}
+	if p.Watch != nil {
+		p.watchDefaults()
+	} else {
+		p.runDefaults()
 	}
 	p.Probes.Startup.defaults(200*time.Millisecond, 300)
 	p.Probes.Readiness.defaults(time.Second, 3)
 	p.Probes.Liveness.defaults(5*time.Second, 3)
-	def(&p.Limits.Restarts, 6)
-	def(&p.Limits.Silence, Duration(10*time.Second))
-	def(&p.Budget.CPU, 150*float64(p.Size.Min))
 	def(&p.Objective.Quantile, 0.99)
 	def(&p.Objective.Errors, 0.01)
 	d := &p.Detect
@@ -348,6 +335,30 @@ func (p *Pool) Defaults() {
 	def(&h.HoldBack, 0.25)
 	p.Telemetry.defaults()
 	p.Metrics.defaults()
+}
+
+// runDefaults are those of a pool whose instances Fettle makes.
+func (p *Pool) runDefaults() {
+	def(&p.Image.Driver, processDriver)
+	def(&p.Size.Min, 1)
+	def(&p.Size.Max, p.Size.Min+1)
+	r := &p.Route
+	def(&r.Queue, 256)
+	def(&r.QueueFor, Duration(10*time.Second))
+	def(&r.RetryShare, 0.1)
+	def(&r.SlowStart, Duration(5*time.Second))
+	def(&r.EjectAfter, 5)
+	if p.Serve == HTTP {
+		if p.Probes.Startup == nil {
+			p.Probes.Startup = &Probe{TCP: true}
+		}
+		if p.Probes.Readiness == nil {
+			p.Probes.Readiness = &Probe{TCP: true}
+		}
+	}
+	def(&p.Limits.Restarts, 6)
+	def(&p.Limits.Silence, Duration(10*time.Second))
+	def(&p.Budget.CPU, 150*float64(p.Size.Min))
 }
 
 func def[T comparable](v *T, to T) {
@@ -385,12 +396,16 @@ func (p *Pool) Validate() []FieldError {
 		}
 	}
 	bad(!poolNamePattern.MatchString(string(p.Name)), "name", "%q is no pool name: lower-case letters, digits and dashes, a letter first, at most 40", p.Name)
-	bad(p.Image.Driver != "process", "image.driver", "%q is not known: process", p.Image.Driver)
-	bad(len(p.Image.Command) == 0 || p.Image.Command[0] == "", "image.command", "is missing: the program and its arguments, as a list")
+	if p.Watch != nil {
+		errs = append(errs, p.watched()...)
+	} else {
+		bad(p.Image.Driver != processDriver, "image.driver", "%q is not known: process", p.Image.Driver)
+		bad(len(p.Image.Command) == 0 || p.Image.Command[0] == "", "image.command", "is missing: the program and its arguments, as a list; or watch, for servers that run already")
+	}
 	bad(p.Image.Concurrency < 0, "image.concurrency", "%d is negative", p.Image.Concurrency)
 	bad(p.Serve == HTTP && p.Listen == "", "listen", "is missing: an address such as :8080, or serve: none for workers that take no requests")
 	bad(p.Listen != "" && !address(p.Listen), "listen", "%q is no address: a port with or without a host, such as :8080 or 127.0.0.1:8080", p.Listen)
-	bad(p.Serve == None && p.Listen != "", "listen", "goes with serve: http; these instances serve none")
+	bad(p.Serve == None && p.Listen != "" && p.Watch == nil, "listen", "goes with serve: http; these instances serve none")
 	bad(p.Size.Min < 0 || p.Size.Min > 10000, "size.min", "%d is not between 0 and 10000", p.Size.Min)
 	bad(p.Size.Max < p.Size.Min, "size.max", "%d is less than size.min, %d", p.Size.Max, p.Size.Min)
 	bad(p.Size.Max > 10000, "size.max", "%d is more than 10000", p.Size.Max)
@@ -410,9 +425,15 @@ func (p *Pool) Validate() []FieldError {
 	}
 	bad(p.Initial != "" && !slices.Contains(names, p.Initial), "initial", "%q is none of the specializations: %s", p.Initial, strings.Join(names, ", "))
 	errs = append(errs, p.Image.Hooks.validate("image.hooks")...)
-	errs = append(errs, p.Route.validate()...)
+	if p.Watch == nil {
+		errs = append(errs, p.Route.validate()...)
+	}
 	errs = append(errs, p.Telemetry.validate()...)
-	errs = append(errs, p.Metrics.validate(p.Serve)...)
+	serve := p.Serve
+	if p.Watch != nil {
+		serve = HTTP // the port is the one that they are found to listen on
+	}
+	errs = append(errs, p.Metrics.validate(serve)...)
 	for _, pr := range []struct {
 		name string
 		p    *Probe

@@ -74,7 +74,7 @@ func (s *State) touchAll() {
 func (s *State) began(e *ft.Began) {
 	s.d.Began, s.d.Seen, s.d.Stop = e.At, false, false
 	for _, m := range s.d.Members {
-		m.Readmit = m.Phase == ft.Ready || m.Phase == ft.Leased
+		m.Readmit = !s.watched() && (m.Phase == ft.Ready || m.Phase == ft.Leased)
 	}
 	s.touchAll()
 }
@@ -119,6 +119,9 @@ func (s *State) found(e *ft.Found) error {
 		if m.Phase == ft.Cold {
 			m.Phase = ft.Warming
 		}
+		if s.watched() && m.Phase != ft.Ready {
+			m.Phase, m.Serves = ft.Ready, ft.InstantOf(e.At) // it served before it was found
+		}
 	}
 	s.touch(m)
 	s.settle(e.At)
@@ -129,7 +132,7 @@ func (s *State) missing(e *ft.Missing) {
 	m := s.life(e.Ref)
 	switch {
 	case m == nil:
-	case m.Op == 0 && (e.Gone || m.Phase == ft.Quarantined):
+	case s.watched(), m.Op == 0 && (e.Gone || m.Phase == ft.Quarantined):
 		s.remove(m)
 	case m.Alive:
 		s.die(m, e.At, ft.Exit{LastOutput: "it was gone when the brain looked", At: e.At})
@@ -141,6 +144,8 @@ func (s *State) exited(e *ft.Exited) {
 	m := s.member(e.Ref.ID)
 	switch {
 	case m == nil || e.Ref.Generation < m.In.Generation:
+	case s.watched():
+		s.remove(m)
 	case e.Ref.Generation > m.In.Generation, !m.Alive && m.Phase == ft.Warming:
 		m.Early = e // before the outcome of the verb that made this life
 	case m.Alive:
@@ -204,7 +209,7 @@ func recent(v []ft.Instant, at time.Time) []ft.Instant {
 
 func (s *State) unresponsive(e *ft.Unresponsive) {
 	m := s.life(e.Ref)
-	if m == nil || !m.Alive {
+	if m == nil || !m.Alive || s.watched() {
 		return
 	}
 	since := e.At.Add(-e.Silent.D())
@@ -236,6 +241,8 @@ func (s *State) exceeded(e *ft.Exceeded) {
 	m := s.life(e.Ref)
 	switch {
 	case m == nil || !m.Alive:
+	case s.watched():
+		m.Error = e.String() // told, and that is all
 	case e.Limit == "silence":
 		m.Silent = &silence{Since: e.At, Probe: "silence", Detail: e.String(), Act: e.At}
 		s.touch(m)

@@ -139,6 +139,9 @@ func (s *State) room(t *tally) int { return s.roomBeside(t.running, t.lost) }
 
 // roomBeside is the room beside those that run or are being made, and the dead, which come back.
 func (s *State) roomBeside(running, lost int) int {
+	if s.watched() {
+		return 1 // where Fettle ran them there would be room for a replacement, as by default
+	}
 	n := s.d.Pool.Size.Max - running - lost
 	if n <= 0 {
 		return 0

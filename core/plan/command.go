@@ -21,6 +21,10 @@ func (s *State) commanded(e *ft.Commanded) {
 		refuse("there is no instance %s", c.Target)
 		return
 	}
+	if s.watched() && !slices.Contains([]string{"pause", "resume", "accept", "forget"}, c.Kind) {
+		refuse("it is only watched, nothing of it is changed")
+		return
+	}
 	switch c.Kind {
 	case "scale":
 		if c.Size < 0 || c.Size > s.d.Pool.Size.Max {

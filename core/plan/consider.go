@@ -20,6 +20,10 @@ func (s *State) consider(t *tally, m *member) {
 		t.wakeAt(at)
 		return
 	}
+	if s.watched() {
+		s.regard(t, m)
+		return
+	}
 	inService := m.Phase == ft.Ready || m.Phase == ft.Leased
 	switch {
 	case m.Loose != 0:

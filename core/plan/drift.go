@@ -108,6 +108,9 @@ func (s *State) act(t *tally, m *member, d desire) {
 	do, r := d.answer.Do, d.reason
 	light := do == ft.Retune || do == ft.Respecialize
 	switch {
+	case s.watched():
+		t.decline(m, "observe", fmt.Sprintf("it is only watched; were it run by Fettle, in mode heal this would follow: %s, since %s", stepWords(do), r.Text))
+		return
 	case t.mode == ft.Observe:
 		t.decline(m, "observe", fmt.Sprintf("mode observe, in mode heal this would follow: %s, since %s", stepWords(do), r.Text))
 		return

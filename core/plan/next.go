@@ -12,7 +12,9 @@ import (
 // were applied it goes on where it stopped; it returns none once there is nothing left to decide at that time.
 func (s *State) Next(dst []ft.Event, now time.Time) ([]ft.Event, time.Time) {
 	t := s.tally(dst, now)
-	s.brakes(t)
+	if !s.watched() {
+		s.brakes(t)
+	}
 	s.answer(t)
 	due, next := s.heap.dueBy(nil, now)
 	for _, m := range due {

@@ -18,7 +18,7 @@ func (s *State) work() ft.Work { return specialize.Initial(&s.d.Pool) }
 
 // resize keeps the pool at its target: starts what is missing, many at once within a bound, and stops what is too much.
 func (s *State) resize(t *tally) {
-	if s.d.Stop {
+	if s.d.Stop || s.watched() {
 		return
 	}
 	have, want := t.counted, s.target()

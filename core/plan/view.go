@@ -122,7 +122,9 @@ func (s *State) Summary(now time.Time) Summary {
 		Figures: s.d.Figures, Demand: s.d.Demand,
 		DisruptionsLastHour: s.spent(now, false) + s.spent(now, true),
 	}
-	if s.breakerOn(now) {
+	if s.watched() {
+		v.Desired, v.HoldOff = s.sum.Ready, "" // there are as many as there are, and nothing is held off
+	} else if s.breakerOn(now) {
 		v.Breaker = fmt.Sprintf("%d instances look unhealthy, at most %d may", s.sum.Unhealthy, s.tolerated())
 	}
 	v.Degraded, v.DegradedWhy = s.degraded(now)
@@ -221,7 +223,7 @@ func (s *State) Preview(now time.Time) []ft.Action {
 
 // heldBy names the brake that holds an operation now.
 func (s *State) heldBy(t *tally, m *member, k ft.Operation) string {
-	if k == ft.NoOperation {
+	if k == ft.NoOperation || s.watched() {
 		return ""
 	}
 	if b, held := s.policyBrake(t.now); held {

@@ -37,6 +37,7 @@ import (
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/cgroup"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
 // Options of a [Driver].
@@ -90,7 +91,7 @@ func New(o Options) (*Driver, error) {
 	if d.cwd, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("open process driver: %w", err)
 	}
-	if d.boot, err = bootID(); err != nil {
+	if d.boot, err = procfs.BootID(); err != nil {
 		return nil, fmt.Errorf("open process driver: %w", err)
 	}
 	// Other users' instances must get through to their own directories, and see nothing else.

@@ -21,6 +21,7 @@ import (
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/hook"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
 // maxSocketPath keeps $FETTLE_SOCKET below the 108 bytes of sockaddr_un(7), with room for a program's own suffix.
@@ -43,8 +44,8 @@ func (d *Driver) compose(p *ft.Pool, l *life, ref ft.Ref, w ft.Work) (*record, e
 	rec := &record{
 		Instance: ft.Instance{
 			Ref: ref, Work: w, Digest: digest(p, w), Born: time.Now(), Concurrency: p.Image.Concurrency,
-		},
 			Port: port,
+		},
 		Token: rand.Text(), User: as, Serves: p.Serve == ft.HTTP, Group: d.tree.Plan(string(ref.ID)),
 		Port: port, Socket: socket,
 	}
@@ -224,7 +225,7 @@ func (d *Driver) fork(l *life, rec *record) (status *os.File, p *proc, err error
 		return nil, nil, errors.Join(fmt.Errorf("run %s: %w", d.exe, err), r.Close())
 	}
 	// The child is not reaped before it is followed, so its number and its stat are its own.
-	s, err := readStat(pid)
+	s, err := procfs.ReadStat(pid)
 	if err == nil && pidfd < 0 {
 		pidfd, err = unix.PidfdOpen(pid, 0)
 	}
@@ -236,8 +237,8 @@ func (d *Driver) fork(l *life, rec *record) (status *os.File, p *proc, err error
 		_, reaped := syscall.Wait4(pid, nil, 0, nil)
 		return nil, nil, errors.Join(fmt.Errorf("follow process %d: %w", pid, err), kill, reaped, r.Close())
 	}
-	id := identity{Token: rec.Token, PID: pid, StartTime: s.start, BootID: d.boot}
-	return r, &proc{identity: id, fd: os.NewFile(uintptr(pidfd), "pidfd"), done: make(chan struct{})}, nil
+	id := identity{Token: rec.Token, PID: pid, StartTime: s.Start, BootID: d.boot}
+	return r, &proc{identity: id, os: &procfs.Process{PID: pid, Start: s.Start, FD: os.NewFile(uintptr(pidfd), "pidfd")}, done: make(chan struct{})}, nil
 }
 
 // Start makes the instance; see [ft.Driver]. Asked again for a life that runs, it only waits until that serves; a life

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,43 +10,8 @@ import (
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
-
-func TestOwnStat(t *testing.T) {
-	s, err := readStat(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.pid != os.Getpid() || s.ppid != os.Getppid() || s.start == 0 || s.dead() {
-		t.Errorf("own stat: %+v", s)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	rest := " S 7 8 9 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 " + strings.Repeat("0 ", 29) + "256"
-	for _, name := range []string{"sh", "a b", "evil) Z 1 (", ")", "(", ""} {
-		s, err := parseStat([]byte("42 (" + name + ")" + rest))
-		if err != nil || s.pid != 42 || s.state != 'S' || s.ppid != 7 || s.pgrp != 8 || s.session != 9 || s.start != 12345 {
-			t.Errorf("command %q: %+v, %v", name, s, err)
-		}
-	}
-	s, err := parseStat([]byte("42 (sh)" + strings.Replace(rest, " S ", " Z ", 1)))
-	if err != nil || !s.dead() || s.status != 256 {
-		t.Errorf("zombie: %+v, %v", s, err)
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("42 (sh) S 7 8 9 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 0"))
-	f.Add([]byte("42 () x"))
-	f.Add([]byte(")("))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parseStat(b)
-		if err == nil && !strings.Contains(string(b), fmt.Sprint(s.start)) {
-			t.Errorf("start %d is not in %q", s.start, b)
-		}
-	})
-}
 
 func TestListeners(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
@@ -81,12 +45,12 @@ func TestListenerOfAnotherProcess(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := readStat(c.Process.Pid)
+	s, err := procfs.ReadStat(c.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d, rec := &Driver{}, &record{Env: []string{"FETTLE_DATA=/nowhere"}}
-	p := &proc{identity: identity{PID: s.pid, StartTime: s.start}}
+	p := &proc{identity: identity{PID: s.PID, StartTime: s.Start}}
 	check := func(when string) {
 		t.Helper()
 		if got := d.listens(rec, p, port); got != no {

@@ -2,51 +2,32 @@ package process
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
 // proc follows one process by its pidfd, a child or an adopted one, without a thread of its own.
 type proc struct {
 	identity
-	fd   *os.File
+	os   *procfs.Process
 	done chan struct{} // closed when it has ended and exit is set
 
 	mu   sync.Mutex
 	exit ft.Exit
 }
 
-// errGone is why a process is not followed: it does not run.
-var errGone = errors.New("no such process any more")
-
-// follow opens a process by its identity. Its descriptor is opened before the identity is compared, so that the number
-// cannot pass to another process in between.
+// follow opens a process by its identity; it is [procfs.ErrGone] where that does not run.
 func follow(id identity) (*proc, error) {
-	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.EINVAL) { // before Linux 5.10
-		if fd, err = unix.PidfdOpen(id.PID, 0); err == nil {
-			err = unix.SetNonblock(fd, true)
-		}
-	}
-	if errors.Is(err, unix.ESRCH) {
-		return nil, errGone
-	}
+	p, err := procfs.Follow(id.PID, id.StartTime)
 	if err != nil {
-		return nil, fmt.Errorf("open process %d: %w", id.PID, err)
+		return nil, err
 	}
-	p := &proc{identity: id, fd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
-	// One that has ended and is not reaped yet is followed too: its status can still be found.
-	s, err := readStat(id.PID)
-	if err != nil || s.start != id.StartTime {
-		return nil, errors.Join(errGone, p.fd.Close())
-	}
-	return p, nil
+	return &proc{identity: id, os: p, done: make(chan struct{})}, nil
 }
 
 func (p *proc) ended() bool {
@@ -60,34 +41,19 @@ func (p *proc) ended() bool {
 
 // dying tells whether the process has ended, also before that was noted.
 func (p *proc) dying() bool {
-	s, err := readStat(p.PID)
-	return err != nil || s.start != p.StartTime || s.dead()
+	return (&procfs.Process{PID: p.PID, Start: p.StartTime}).Dying()
 }
 
 // wait blocks until the process has ended or the descriptor is closed, reaps it if it is a child, and finds its status.
-func (p *proc) wait() (ft.Exit, bool) {
-	c, err := p.fd.SyscallConn()
-	if err != nil {
-		return ft.Exit{}, false
-	}
-	var exit ft.Exit
-	over := false
-	err = c.Read(func(fd uintptr) bool {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 0)
-		if errors.Is(err, unix.EINTR) || err == nil && n == 0 {
-			return false
-		}
-		exit, over = p.reap(int(fd)), true
-		return true
-	})
+func (p *proc) wait() (exit ft.Exit, ok bool) {
+	ok = p.os.Wait(func(fd int) { exit = p.reap(fd) })
 	exit.At = time.Now()
-	return exit, err == nil && over
+	return exit, ok
 }
 
 // status is how a process that is known to have ended did so.
 func (p *proc) status() ft.Exit {
-	c, err := p.fd.SyscallConn()
+	c, err := p.os.FD.SyscallConn()
 	if err != nil {
 		return ft.Exit{}
 	}
@@ -99,10 +65,9 @@ func (p *proc) status() ft.Exit {
 }
 
 // close ends the wait.
-func (p *proc) close() { _ = p.fd.Close() } // a descriptor without content: nothing can be lost
+func (p *proc) close() { _ = p.os.Close() } // a descriptor without content: nothing can be lost
 
-// reap finds the status of a process that has ended: of a child by wait4(2); of another's child by /proc/PID/stat until
-// its parent has reaped it, and by the kernel's exit information (Linux 6.15) from then on.
+// reap finds the status of a process that has ended: of a child by wait4(2), of another's child as [procfs.Process.Ended] can.
 func (p *proc) reap(fd int) ft.Exit {
 	var ws unix.WaitStatus
 	// P_PIDFD cannot confuse two processes; a child's number stays taken until wait4 frees it.
@@ -115,34 +80,11 @@ func (p *proc) reap(fd int) ft.Exit {
 			break
 		}
 		if n, err := unix.Wait4(p.PID, &ws, unix.WNOHANG, nil); err == nil && n == p.PID {
-			return exitOf(ws)
+			return procfs.ExitOf(ws)
 		}
 		break
 	}
-	for range 100 {
-		if s, err := readStat(p.PID); err == nil && s.start == p.StartTime && s.dead() && (s.status != 0 || maySee(p.PID)) {
-			return exitOf(unix.WaitStatus(uint32(s.status)))
-		}
-		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-		if err := unix.IoctlPidfdInfo(fd, &info); err != nil {
-			return ft.Exit{}
-		}
-		if info.Mask&unix.PIDFD_INFO_EXIT != 0 {
-			return exitOf(unix.WaitStatus(uint32(info.Exit_code)))
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return ft.Exit{}
-}
-
-func exitOf(ws unix.WaitStatus) ft.Exit {
-	switch {
-	case ws.Signaled():
-		return ft.Exit{Known: true, Signal: int(ws.Signal())}
-	case ws.Exited():
-		return ft.Exit{Known: true, Code: ws.ExitStatus()}
-	}
-	return ft.Exit{}
+	return p.os.Ended(fd)
 }
 
 // finish sets how it ended.
@@ -162,7 +104,7 @@ func (p *proc) outcome() ft.Exit {
 // signalGroup sends to the leader's process group, also when the leader itself has ended and others of the group run
 // on. The descriptor names the group, so that nobody else is meant. Already gone is success.
 func (p *proc) signalGroup(sig unix.Signal) error {
-	c, err := p.fd.SyscallConn()
+	c, err := p.os.FD.SyscallConn()
 	if err != nil {
 		return err
 	}

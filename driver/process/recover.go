@@ -11,6 +11,7 @@ import (
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/cgroup"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
 // recover adopts what the records name and runs, keeps what they name and has ended, clears what never came to run,
@@ -72,8 +73,8 @@ func (d *Driver) recoverOne(id ft.InstanceID) error {
 	l.rec, l.ident = &rec, ident
 	d.lives[id] = l
 	d.ports[rec.Port] = true
-	return d.adopt(l)
 	rec.Instance.Port = rec.Port // records of older versions do not have it there
+	return d.adopt(l)
 }
 
 // settle takes the lock. A shim that hangs with it is ended first.
@@ -130,7 +131,7 @@ func (d *Driver) adopt(l *life) error {
 		return nil
 	}
 	p, err := follow(l.ident)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, procfs.ErrGone) {
 		d.lost(l, known)
 		return nil
 	}
@@ -138,8 +139,8 @@ func (d *Driver) adopt(l *life) error {
 		return err
 	}
 	l.proc = p
-	s, err := readStat(l.ident.PID)
-	if err == nil && !s.dead() {
+	s, err := procfs.ReadStat(l.ident.PID)
+	if err == nil && !s.Dead() {
 		d.attend(l, p)
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
 const (
@@ -136,7 +137,7 @@ func (d *Driver) await(ctx context.Context, rec *record, p *proc, grace time.Dur
 func (d *Driver) members(rec *record, p *proc) []int {
 	belongs := membership(rec, p)
 	var left []int
-	for _, pid := range pids() {
+	for _, pid := range procfs.List(nil) {
 		if belongs(pid) {
 			left = append(left, pid)
 		}
@@ -151,16 +152,16 @@ func membership(rec *record, p *proc) func(pid int) bool {
 	group, me, data := rec.Group.Procs(), os.Getpid(), dataEntry(rec)
 	session := 0
 	if p != nil {
-		if s, err := readStat(p.PID); err == nil && s.start == p.StartTime {
+		if s, err := procfs.ReadStat(p.PID); err == nil && s.Start == p.StartTime {
 			session = p.PID
 		}
 	}
 	return func(pid int) bool {
-		s, err := readStat(pid)
-		if err != nil || pid <= 1 || pid == me || s.dead() {
+		s, err := procfs.ReadStat(pid)
+		if err != nil || pid <= 1 || pid == me || s.Dead() {
 			return false
 		}
-		return session != 0 && s.session == session || slices.Contains(group, pid) || hasEnv(pid, data)
+		return session != 0 && s.Session == session || slices.Contains(group, pid) || hasEnv(pid, data)
 	}
 }
 
@@ -191,9 +192,9 @@ func describe(pids []int) string {
 	var s []string
 	for _, pid := range pids {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-		st, serr := readStat(pid)
+		st, serr := procfs.ReadStat(pid)
 		if err == nil && serr == nil {
-			s = append(s, fmt.Sprintf("%d (%s, state %c)", pid, strings.TrimSpace(string(b)), st.state))
+			s = append(s, fmt.Sprintf("%d (%s, state %c)", pid, strings.TrimSpace(string(b)), st.State))
 		}
 	}
 	return strings.Join(s, ", ")
