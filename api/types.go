@@ -8,6 +8,7 @@
 //	DELETE /v1/pools/{pool}                            stop and remove it; answers when its last instance has ended
 //	GET    /v1/pools/{pool}/plan                       Plan: what mode heal would do now
 //	GET    /v1/pools/{pool}/instances/{id}             InstanceStatus
+//	GET    /v1/pools/{pool}/recording[?secrets=1]      a recording from now on: the lines that package recording describes
 //	POST   /v1/pools/{pool}/commands[?wait=1]          fettle.Command; answers Outcome when accepted, with wait when done
 //	GET    /v1/log?pool=&instance=&kind=&since=&after=&limit=&follow=1   LogEntry, one JSON value a line
 //	GET    /v1/logs/{instance}?lines=&follow=1         the instance's output, text/plain
@@ -61,6 +62,13 @@ type PoolStatus struct {
 	Journal string `json:"journal,omitempty"` // the journal's failure
 	Stalled string `json:"stalled,omitempty"` // what of the engine hangs
 
+	// Note says what of a watched pool's selection cannot be watched, and why.
+	Note string `json:"note,omitempty"`
+	// Work are the load columns that its instances have: what tells the work that they are asked to do.
+	Work []string `json:"work"`
+	// Baseline: it began with what an earlier daemon learnt.
+	Baseline bool `json:"baseline,omitempty"`
+
 	DisruptionsLastHour int               `json:"disruptionsLastHour"`
 	Operations          []OperationStatus `json:"operations"`
 	Verdict             Verdict           `json:"verdict"` // of the pool as a whole
@@ -102,6 +110,7 @@ type InstanceStatus struct {
 	ID         fettle.InstanceID `json:"id"`
 	Generation uint32            `json:"generation"`
 	Phase      fettle.Phase      `json:"phase"`
+	Label      string            `json:"label,omitempty"` // what a watched server is: its unit, its program
 	Work       string            `json:"work"`
 	PID        int               `json:"pid,omitempty"`
 	Endpoint   string            `json:"endpoint,omitempty"`
@@ -151,6 +160,7 @@ type Traffic struct {
 type Plan struct {
 	Pool    fettle.PoolName `json:"pool"`
 	Mode    fettle.Mode     `json:"mode"`
+	Watched bool            `json:"watched,omitempty"` // it is hypothetical: the servers are only watched
 	Actions []PlannedAction `json:"actions"`
 	Quiet   []Quiet         `json:"quiet"` // drifting instances that are left alone, and why
 }

@@ -23,6 +23,8 @@ type explanation struct {
 	Peers    []peer              `json:"peers"`
 	Quiet    string              `json:"quiet,omitempty"` // why nothing is done
 	Story    []api.LogEntry      `json:"story"`           // what was seen and done, oldest first
+
+	pool *api.PoolStatus
 }
 
 type peer struct {
@@ -80,7 +82,7 @@ func explain(ctx context.Context, cl *client.Client, name string) (e explanation
 		}
 		e.Instance, e.Verdict, e.Quiet, filter.Instance = in, in.Verdict, in.Quiet, in.ID
 	}
-	e.Pool, filter.Pool = p.Name, p.Name
+	e.Pool, e.pool, filter.Pool = p.Name, p, p.Name
 	for i := range p.Instances {
 		if in := &p.Instances[i]; string(in.ID) != name {
 			e.Peers = append(e.Peers, peer{in.ID, in.Level, in.Score})
@@ -102,6 +104,9 @@ func (c *cli) printExplanation(e *explanation) {
 	}
 	if v.Since != nil && v.Level >= fettle.Low {
 		c.say("  since      %s (%s ago)", v.Since.Local().Format(time.TimeOnly), span(time.Since(*v.Since)))
+	}
+	if why := workUnknown(e); why != "" {
+		c.say("  cause      unknown: %s", why)
 	}
 	c.printEvidence(p, v)
 	if f := v.Forecast; f != nil {
@@ -141,7 +146,11 @@ func sentence(e *explanation) string {
 
 func (c *cli) printInstance(in *api.InstanceStatus) {
 	rate, p50, p99, errs := traffic(in.Figures)
-	c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
+	if in.Label != "" {
+		c.say("  %s, runs for %s, generation %d, pid %d at %s", in.Label, span(in.Age.D()), in.Generation, in.PID, dash(in.Endpoint))
+	} else {
+		c.say("  %s for %s, generation %d, work %s, pid %d at %s", in.Phase, span(in.Age.D()), in.Generation, in.Work, in.PID, dash(in.Endpoint))
+	}
 	served := "no requests"
 	if in.Figures.Rate > 0 {
 		served = fmt.Sprintf("%s, p50 %s, p99 %s, errors %s", rate, p50, p99, errs)

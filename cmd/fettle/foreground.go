@@ -26,6 +26,11 @@ type servingFlags struct {
 
 func (f *servingFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.keep, "keep", false, "at the end leave instances and router running for the next daemon")
+	f.addLog(fl)
+}
+
+// addLog are those of one that has nothing to leave running.
+func (f *servingFlags) addLog(fl *pflag.FlagSet) {
 	fl.StringVar(&f.metrics, "metrics", "", "address of a Prometheus endpoint, such as 127.0.0.1:9464 (default off)")
 	fl.StringVar(&f.logFormat, "log-format", "text", "form of the log on stderr: text or json")
 	fl.StringVar(&f.logLevel, "log-level", "warn", "what is logged on stderr: debug, info, warn or error")

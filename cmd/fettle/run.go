@@ -265,6 +265,9 @@ func environment() []string {
 
 // absolute makes all paths of a pool independent of the current directory; they are relative to dir.
 func absolute(p *fettle.Pool, dir string) {
+	if p.Watch != nil {
+		return // it starts nothing
+	}
 	abs := func(s *string) {
 		if *s != "" && !filepath.IsAbs(*s) {
 			*s = filepath.Join(dir, *s)

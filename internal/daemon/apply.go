@@ -11,6 +11,7 @@ import (
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/api"
+	"github.com/fettle-dev/fettle/driver/watch"
 )
 
 // Apply makes pools the desired state: others are stopped and removed. A changed image becomes the desired state; the
@@ -23,6 +24,11 @@ func (d *daemon) Apply(ctx context.Context, pools []fettle.Pool) (api.Applied, e
 	pools, err := check(pools)
 	if err != nil {
 		return a, err
+	}
+	for i := range pools {
+		if err := d.able(&pools[i]); err != nil {
+			return a, err
+		}
 	}
 	d.change.Lock()
 	defer d.change.Unlock()
@@ -76,6 +82,12 @@ func (d *daemon) Remove(ctx context.Context, name fettle.PoolName) error {
 // Doctor is what this machine gives.
 func (d *daemon) Doctor(context.Context) ([]api.Fact, error) {
 	out := []api.Fact{}
+	if d.driver == nil {
+		return []api.Fact{{
+			Name: "running instances", Detail: "this daemon only watches, and tries nothing that would change the machine",
+			Without: "fettle doctor tells more while it does not run",
+		}}, nil
+	}
 	for _, f := range d.driver.Facts() {
 		out = append(out, api.Fact(f))
 	}
@@ -99,8 +111,12 @@ func (d *daemon) Metrics() http.Handler { return d.metrics.handler() }
 
 // Output writes what an instance wrote.
 func (d *daemon) Output(ctx context.Context, id fettle.InstanceID, o api.OutputOptions, w io.Writer) error {
-	if _, err := d.named(id.Pool()); err != nil {
+	p, err := d.named(id.Pool())
+	if err != nil {
 		return fmt.Errorf("instance %q: %w", id, err)
+	}
+	if p.watch != nil {
+		return fmt.Errorf("output of %s: it goes where the one who started it wanted: %w", id, watch.Refusal(p.name))
 	}
 	if err := tail(ctx, d.driver.OutputPath(id), o, w); err != nil {
 		return fmt.Errorf("output of %s: %w", id, err)

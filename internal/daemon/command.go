@@ -13,6 +13,7 @@ import (
 	"github.com/fettle-dev/fettle/api"
 	"github.com/fettle-dev/fettle/core/drift"
 	"github.com/fettle-dev/fettle/core/plan"
+	"github.com/fettle-dev/fettle/driver/watch"
 )
 
 // targeted tells for each kind of command whether it goes to an instance: always, or not always.
@@ -58,6 +59,9 @@ func (d *daemon) Command(ctx context.Context, name fettle.PoolName, c fettle.Com
 // fits refuses what cannot be meant, before it is journaled.
 func (d *daemon) fits(v *seen, c *fettle.Command) error {
 	to, known := targeted[c.Kind]
+	if known && v.pool.Watch != nil && !slices.Contains([]string{"pause", "resume", "accept", "forget"}, c.Kind) {
+		return fmt.Errorf("%s: %w", c.Kind, watch.Refusal(v.pool.Name))
+	}
 	if !known {
 		return fmt.Errorf("command %q: %w: one of scale, restart, pause, resume, reset-soft, reset-full, evict, adjust, accept, forget", c.Kind, fettle.ErrInvalid)
 	}

@@ -29,7 +29,7 @@ func verdict(v *fettle.Verdict, text string) api.Verdict {
 
 func (p *pool) instance(m *plan.Member, first time.Duration) api.InstanceStatus {
 	in := api.InstanceStatus{
-		ID: m.ID, Generation: m.Generation, Phase: m.Phase, Work: m.Work.String(), PID: m.Scope.PID, Born: m.Born,
+		ID: m.ID, Generation: m.Generation, Phase: m.Phase, Label: m.Label, Work: m.Work.String(), PID: m.Scope.PID, Born: m.Born,
 		Verdict: verdict(&m.Verdict, m.Text), Weight: m.Weight, Settings: m.Settings, Knobs: m.Knobs,
 		Unavailable: p.sampler.Unavailable(m.Ref), Quiet: m.Quiet, Unresponsive: m.Unresponsive, Restarts: m.Restarts,
 		LastError: m.LastError,

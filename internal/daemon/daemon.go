@@ -58,9 +58,9 @@ type daemon struct {
 	log     *slog.Logger
 	started time.Time
 	store   *journal.Store
-	front   *router.Front
-	driver  *process.Driver
-	caps    fettle.Capabilities
+	front   *router.Front       // nil where the daemon only watches
+	driver  *process.Driver     // nil where the daemon only watches
+	caps    fettle.Capabilities // of driver
 	metrics *metrics
 	bound   string // address of the metrics listener
 	news    *bell  // rings when the journal took something
@@ -98,15 +98,23 @@ func Run(ctx context.Context, o Options) (err error) {
 		o: o, log: o.Log, started: time.Now(), news: newBell(), pools: map[fettle.PoolName]*pool{},
 		end: make(chan api.Shutdown, 1), force: make(chan struct{}),
 	}
-	if err := d.open(ctx); err != nil {
+	if err := d.open(ctx, d.acts(pools)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	return d.run(ctx, pools)
 }
 
-// open opens what is shared by all pools. Where it fails, all is closed again.
-func (d *daemon) open(ctx context.Context) (err error) {
+// acts tells whether the daemon runs instances. One that only watches has no router, makes no control groups and starts
+// no process.
+func (d *daemon) acts(pools []fettle.Pool) bool {
+	known, _ := Remembered(d.o.StateDir) // what cannot be read is told when the pools are brought up
+	all := slices.Concat(pools, known)
+	return len(all) == 0 || slices.ContainsFunc(all, func(p fettle.Pool) bool { return p.Watch == nil })
+}
+
+// open opens what is shared by all pools; driver and router only where it acts. Where it fails, all is closed again.
+func (d *daemon) open(ctx context.Context, acts bool) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -124,11 +132,14 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if r := d.store.Recovered(); r != "" {
 		d.log.Warn(r)
 	}
+	d.metrics = newMetrics(d)
+	if !acts {
+		return nil
+	}
 	if d.driver, err = process.New(process.Options{StateDir: d.o.StateDir, Log: d.log, Exe: exe}); err != nil {
 		return fmt.Errorf("process driver: %w", err)
 	}
 	d.caps = fettle.Resolve(d.driver)
-	d.metrics = newMetrics(d)
 	d.front, err = router.Attach(ctx, router.FrontOptions{StateDir: d.o.StateDir, Exe: exe, Log: d.log, Unresponsive: d.post})
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
@@ -156,7 +167,9 @@ func (d *daemon) run(ctx context.Context, pools []fettle.Pool) (err error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer func() { cancel(); wg.Wait() }()
-	wg.Go(func() { d.watchExits(work) })
+	if d.driver != nil {
+		wg.Go(func() { d.watchExits(work, d.driver) })
+	}
 	wg.Go(func() { d.watchdog(work) })
 	wg.Go(func() { d.watchForce(work) })
 
@@ -175,7 +188,7 @@ func (d *daemon) run(ctx context.Context, pools []fettle.Pool) (err error) {
 		return errors.Join(err, d.stopAll(false))
 	}
 	defer undo()
-	d.log.Info("daemon runs", "version", d.o.Version, "state", d.o.StateDir, "socket", socket, "router", d.front.PID())
+	d.log.Info("daemon runs", "version", d.o.Version, "state", d.o.StateDir, "socket", socket, "router", d.routerPID())
 	if d.o.Ready != nil {
 		wg.Go(func() { d.o.Ready(client.New(socket)) })
 	}
@@ -219,9 +232,9 @@ func (d *daemon) begin(ctx context.Context, pools []fettle.Pool) error {
 			d.log.Error("pool that is no longer wanted", "pool", gone[i].Name, "err", err)
 		}
 	}
-	// All listeners first: an address that is taken is told before anything starts.
+	// All listeners first: an address that is taken is told before anything starts, as is what cannot be measured here.
 	for i := range pools {
-		if err := d.openListener(ctx, &pools[i]); err != nil {
+		if err := errors.Join(d.able(&pools[i]), d.openListener(ctx, &pools[i])); err != nil {
 			return err
 		}
 	}
@@ -236,6 +249,9 @@ func (d *daemon) begin(ctx context.Context, pools []fettle.Pool) error {
 func (d *daemon) openListener(ctx context.Context, p *fettle.Pool) error {
 	if p.Serve != fettle.HTTP {
 		return nil
+	}
+	if d.front == nil {
+		return onlyWatches()
 	}
 	return d.front.Open(ctx, p)
 }
@@ -277,8 +293,16 @@ func (d *daemon) post(es ...fettle.Event) {
 	}
 }
 
-func (d *daemon) watchExits(ctx context.Context) {
-	err := d.driver.Watch(ctx, func(ref fettle.Ref, x fettle.Exit) {
+// routerPID is 0 where there is none.
+func (d *daemon) routerPID() int {
+	if d.front == nil {
+		return 0
+	}
+	return d.front.PID()
+}
+
+func (d *daemon) watchExits(ctx context.Context, driver fettle.Driver) {
+	err := driver.Watch(ctx, func(ref fettle.Ref, x fettle.Exit) {
 		at := x.At
 		if at.IsZero() {
 			at = time.Now()

@@ -12,6 +12,7 @@ import (
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/drift"
 	"github.com/fettle-dev/fettle/core/plan"
+	"github.com/fettle-dev/fettle/driver/watch"
 	"github.com/fettle-dev/fettle/engine"
 	"github.com/fettle-dev/fettle/telemetry"
 )
@@ -26,10 +27,13 @@ type pool struct {
 	loop    *engine.Loop
 	live    *engine.Live
 	sampler *telemetry.Sampler
-	front   fettle.Front // nil where nothing is served
-	cancel  context.CancelFunc
-	acts    context.CancelFunc // cuts actions off
-	wg      sync.WaitGroup
+	front   fettle.Front  // nil where nothing is served
+	watch   *watch.Driver // nil where the instances are the process driver's
+	// baseline: what was learnt before could be used.
+	baseline bool
+	cancel   context.CancelFunc
+	acts     context.CancelFunc // cuts actions off
+	wg       sync.WaitGroup
 
 	mu     sync.Mutex
 	spec   fettle.Pool    // guarded by mu: the desired state
@@ -48,21 +52,21 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 		return nil, err
 	}
 	now := time.Now()
-	state, found, err := engine.Recover(ctx, spec, d.store, d.driver, now)
+	p = &pool{d: d, name: spec.Name, spec: spec, subs: map[chan fettle.Event]struct{}{}}
+	caps, err := p.driver(&spec)
 	if err != nil {
 		return nil, err
 	}
-	p = &pool{d: d, name: spec.Name, spec: spec, subs: map[chan fettle.Event]struct{}{}}
-	sources := []fettle.Source{telemetry.Cgroup(), telemetry.ProcFS()}
-	if spec.Serve == fettle.HTTP {
-		f := d.front.Pool(spec.Name)
-		p.front = f
-		sources = append(sources, f)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.unwatch())
+		}
+	}()
+	state, found, err := engine.Recover(ctx, spec, d.store, caps.Driver, now)
+	if err != nil {
+		return nil, err
 	}
-	if d.caps.Source != nil {
-		sources = append(sources, d.caps.Source)
-	}
-	if p.sampler, err = telemetry.New(d.log.With("pool", spec.Name), sources...); err != nil {
+	if p.sampler, err = telemetry.New(d.log.With("pool", spec.Name), p.sources(&spec, caps.Source)...); err != nil {
 		return nil, err
 	}
 	judge, err := p.judge(ctx, &spec)
@@ -72,7 +76,7 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	actCtx, acts := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel, p.acts = cancel, acts
-	p.live = engine.NewLive(actCtx, state.Pool, d.caps, p.front, func(es ...fettle.Event) { p.loop.Post(es...) })
+	p.live = engine.NewLive(actCtx, state.Pool, caps, p.front, func(es ...fettle.Event) { p.loop.Post(es...) })
 	p.loop = engine.New(state, judge, d.store.Pool(spec.Name, p.written), p.live)
 	p.loop.OnEvent(p.folded)
 	p.loop.Post(&fettle.Began{Stamp: fettle.Stamp{At: now.UTC().Round(0)}, Version: d.o.Version, PID: os.Getpid()})
@@ -87,6 +91,10 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 	})
 	p.wg.Go(func() { p.checkpoints(loopCtx) })
 	p.wg.Go(func() { p.probe(loopCtx) })
+	if p.watch != nil {
+		p.wg.Go(func() { p.find(loopCtx) })
+		p.wg.Go(func() { d.watchExits(loopCtx, p.watch) })
+	}
 	return p, nil
 }
 
@@ -104,6 +112,7 @@ func (p *pool) judge(ctx context.Context, spec *fettle.Pool) (*drift.Judge, erro
 		p.d.log.Warn("what was learnt cannot be used; it is learnt anew", "pool", spec.Name, "err", err)
 		return p.newJudge(spec) // the other may be half restored
 	}
+	p.baseline = learnt != nil
 	return j, nil
 }
 
@@ -218,7 +227,7 @@ func (p *pool) halt() error {
 	p.d.mu.Lock()
 	delete(p.d.pools, p.name)
 	p.d.mu.Unlock()
-	return errors.Join(err, p.sampler.Close())
+	return errors.Join(err, p.sampler.Close(), p.unwatch())
 }
 
 // reconfigure makes spec the desired state of a running pool.
@@ -227,14 +236,20 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 	if was.Listen != spec.Listen || was.Serve != spec.Serve {
 		return fmt.Errorf("pool %s: listen and serve cannot change while it runs: fettle down %s first: %w", p.name, p.name, fettle.ErrConflict)
 	}
+	if !reflect.DeepEqual(was.Watch, spec.Watch) {
+		return fmt.Errorf("pool %s: what is watched cannot change while it runs: fettle down %s first: %w", p.name, p.name, fettle.ErrConflict)
+	}
 	if was.Image.Driver != spec.Image.Driver {
 		return fmt.Errorf("pool %s: the driver cannot change while it runs: fettle down %s first: %w", p.name, p.name, fettle.ErrConflict)
+	}
+	if err := d.able(&spec); err != nil {
+		return err
 	}
 	if err := d.openListener(ctx, &spec); err != nil { // publishes the route
 		return err
 	}
-	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory {
-		// The loop's interval and the judge are made for these.
+	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory || remeasured(&was, &spec) {
+		// The loop's interval, the judge and the sampler are made for these.
 		if err := p.halt(); err != nil {
 			d.log.Warn("reconfigure", "err", err)
 		}

@@ -26,7 +26,7 @@ func (d *daemon) Version() api.Version {
 		socket = r.Socket
 	}
 	return api.Version{
-		Version: d.o.Version, API: "v1", PID: os.Getpid(), Router: d.front.PID(), StateDir: d.o.StateDir, Socket: socket,
+		Version: d.o.Version, API: "v1", PID: os.Getpid(), Router: d.routerPID(), StateDir: d.o.StateDir, Socket: socket,
 		Started: d.started, Journal: d.store.Recovered(), Metrics: d.bound,
 	}
 }
@@ -103,7 +103,7 @@ func (d *daemon) Plan(ctx context.Context, name fettle.PoolName) (api.Plan, erro
 	}
 	out := api.Plan{Pool: name, Actions: []api.PlannedAction{}, Quiet: []api.Quiet{}}
 	err = p.view(ctx, func(s *plan.State, _ *drift.Judge) {
-		out.Mode = s.Pool().Mode
+		out.Mode, out.Watched = s.Pool().Mode, s.Pool().Watch != nil
 		for _, a := range s.Preview(time.Now()) {
 			text := a.String()
 			if a.Reason.Text != "" {
@@ -191,14 +191,19 @@ func (p *pool) status(ctx context.Context) (api.PoolStatus, error) {
 		}
 		s.Traffic = trafficOf(&stats)
 	}
+	if p.watch != nil {
+		s.Note = p.watch.Note()
+	}
+	s.Baseline = p.baseline
 	figures := p.figures()
 	for i := range v.members {
 		in := p.instance(&v.members[i], v.first[i])
 		in.Figures = figures[in.ID]
-		in.Outdated = v.members[i].Digest != "" && v.members[i].Digest != process.Digest(&v.pool, v.members[i].Work)
+		in.Outdated = p.watch == nil && v.members[i].Digest != "" && v.members[i].Digest != process.Digest(&v.pool, v.members[i].Work)
 		in.Operation = doing(m.Operations, &v.members[i])
 		routed(&in, &stats)
 		s.Instances = append(s.Instances, in)
 	}
+	s.Work = p.work(s.Instances)
 	return s, nil
 }

@@ -35,8 +35,10 @@ func (d *daemon) stopAll(keep bool) error {
 	if !keep {
 		ctx, cancel := d.forced(context.Background(), stopMargin)
 		defer cancel()
-		if err := d.front.Shutdown(ctx); err != nil && !d.isForced() {
-			errs[len(pools)] = err
+		if d.front != nil {
+			if err := d.front.Shutdown(ctx); err != nil && !d.isForced() {
+				errs[len(pools)] = err
+			}
 		}
 		if len(pools) > 0 && errors.Join(errs...) == nil {
 			errs = append(errs, remember(d.o.StateDir, []fettle.Pool{}))
@@ -71,6 +73,10 @@ func (d *daemon) forced(ctx context.Context, after time.Duration) (context.Conte
 // remove drains and stops a pool's instances and ends it. What does not stop as planned is killed.
 func (d *daemon) remove(ctx context.Context, p *pool) error {
 	spec := p.config()
+	if spec.Watch != nil {
+		d.metrics.forget(p.name)
+		return p.halt() // its servers are somebody else's
+	}
 	if err := p.empty(ctx, &spec); err != nil && !d.isForced() {
 		d.log.Warn("instances did not stop as planned; they are ended now", "pool", p.name, "err", err)
 	}
