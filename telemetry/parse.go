@@ -200,3 +200,23 @@ func appendEntries(dst []int, b []byte) []int {
 	}
 	return dst
 }
+
+// parseNetDev sums the bytes received and sent of /proc/PID/net/dev over all interfaces but the loopback one.
+func parseNetDev(b []byte) (in, out uint64, ok bool) {
+	if len(b) == 0 || b[len(b)-1] != '\n' {
+		return 0, 0, false // cut off
+	}
+	for line := range bytes.Lines(b) {
+		name, rest, is := bytes.Cut(line, []byte(":"))
+		if !is || string(bytes.TrimSpace(name)) == "lo" {
+			continue
+		}
+		r, i, fine := digits(rest, 0)
+		s, _, also := digits(rest, skip(rest, i, 7))
+		if !fine || !also {
+			return 0, 0, false
+		}
+		in, out = in+r, out+s
+	}
+	return in, out, true
+}

@@ -1,0 +1,25 @@
+// Package bpf loads the eBPF programs that see the network traffic, the calls to others and the system calls of
+// instances, and hands out the memory that they count in.
+//
+// A process is a member of a slot. [Set.Join] makes it one by a descriptor of the process, so that a number that another
+// process has by now is never taken for it; from then on the kernel itself hands membership on at each fork, and to the
+// thread that calls exec. Membership ends with the process. A slot that is given to another owner gets a new serial: all
+// that is left of the former owner, processes and sockets, does not fit it any more and counts for nobody.
+//
+// Slots are rows of array maps that are mapped into this process: reading a counter is a load from memory. Chunks of 256
+// of them are made as they are needed. All counters only grow while the serial stays the same.
+//
+//	program        tracepoint              counts
+//	sock_sent      sock_send_length        bytes and calls that sent; a request begins
+//	sock_received  sock_recv_length        bytes and calls that received; connections accepted; an answer was read
+//	sock_ready     sk_data_ready           an answer arrived
+//	sock_state     inet_sock_set_state     connections opened, refused, reset, timed out, closed before the answer
+//	sock_resent    tcp_retransmit_skb      segments sent again
+//	task_forked    sched_process_fork      membership of children
+//	task_exited    sched_process_exit      membership of a process whose first thread ended
+//	task_executed  sched_process_exec      and whose other thread calls exec
+//	call_entered   sys_enter               system calls by number, while attached
+//
+// Nothing is pinned: programs and maps go with the process that loaded them. What a kernel does not offer is missing
+// from the set alone, and [Set.Missing] says why.
+package bpf

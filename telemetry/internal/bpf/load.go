@@ -1,0 +1,221 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// Program names one of the programs.
+type Program string
+
+// The programs.
+const (
+	Sent     Program = probesProgSockSent
+	Received Program = probesProgSockReceived
+	Ready    Program = probesProgSockReady
+	State    Program = probesProgSockState
+	Resent   Program = probesProgSockResent
+	Forked   Program = probesProgTaskForked
+	Exited   Program = probesProgTaskExited
+	Executed Program = probesProgTaskExecuted
+	Entered  Program = probesProgCallEntered
+)
+
+// Programs are all of them.
+var Programs = []Program{Forked, Exited, Executed, Sent, Received, Ready, State, Resent, Entered}
+
+// since is the Linux version that a tracepoint came with, as far as it is newer than tracing programs are.
+var since = map[Program]string{Sent: "6.3", Received: "6.3", Ready: "6.3"}
+
+// Set is the loaded programs and their maps. It is safe for concurrent use.
+type Set struct {
+	maps    probesMaps
+	chunk   *ebpf.MapSpec
+	calls   *ebpf.MapSpec
+	entered *ebpf.Program
+	missing map[Program]string
+
+	mu         sync.Mutex
+	closed     bool
+	links      []link.Link
+	chunks     []*chunk
+	callChunks []*chunk
+}
+
+// Open loads all programs and attaches them, except for [Entered], which runs only while somebody counts. It fails when
+// none can be loaded at all; the error says in plain words what is missing.
+func Open() (*Set, error) {
+	// Kernels before 5.11 count maps as locked memory; newer ones need no limit, and a failure shows in the maps.
+	_ = rlimit.RemoveMemlock()
+	types := btf.NewCache() // some megabytes, for now only
+	kernel, err := types.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("load eBPF programs: the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): %w", err)
+	}
+	spec, err := loadProbes()
+	if err != nil {
+		return nil, fmt.Errorf("load eBPF programs: %w", err)
+	}
+	s := &Set{chunk: spec.Maps[probesMapSlotsChunk].Copy(), calls: spec.Maps[probesMapCallsChunk].Copy(), missing: map[Program]string{}}
+	if err := s.load(spec, kernel, types); err != nil {
+		return nil, errors.Join(fmt.Errorf("load eBPF programs: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Set) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, types *btf.Cache) error {
+	delete(spec.Maps, probesMapSlotsChunk)
+	delete(spec.Maps, probesMapCallsChunk)
+	programs := spec.Programs
+	spec.Programs = nil
+	maps, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types})
+	if err != nil {
+		return plain(err)
+	}
+	s.maps = probesMaps{
+		Calls: maps.DetachMap(probesMapCalls), Conns: maps.DetachMap(probesMapConns), Heirs: maps.DetachMap(probesMapHeirs),
+		Members: maps.DetachMap(probesMapMembers), Slots: maps.DetachMap(probesMapSlots),
+	}
+	maps.Close()
+	o := ebpf.CollectionOptions{Cache: types, MapReplacements: map[string]*ebpf.Map{
+		probesMapCalls: s.maps.Calls, probesMapConns: s.maps.Conns, probesMapHeirs: s.maps.Heirs,
+		probesMapMembers: s.maps.Members, probesMapSlots: s.maps.Slots,
+	}}
+	for _, name := range Programs {
+		p := programs[string(name)]
+		if s.missing[name] = lacks(kernel, name, p.AttachTo); s.missing[name] != "" {
+			continue
+		}
+		spec.Programs = map[string]*ebpf.ProgramSpec{string(name): p}
+		if err := s.one(name, spec, o); err != nil {
+			s.missing[name] = plain(err).Error()
+		}
+	}
+	if len(s.links) == 0 && s.entered == nil {
+		return errors.New(s.missing[Sent])
+	}
+	return nil
+}
+
+// lacks says why the kernel has no tracepoint for a program; empty where it has it.
+func lacks(kernel *btf.Spec, name Program, tracepoint string) string {
+	var t *btf.Typedef
+	if kernel.TypeByName("btf_trace_"+tracepoint, &t) == nil {
+		return ""
+	}
+	if v := since[name]; v != "" {
+		return "this kernel has no tracepoint " + tracepoint + ": Linux " + v + " and newer have it"
+	}
+	return "this kernel has no tracepoint " + tracepoint
+}
+
+// one loads and attaches the one program that is in spec.
+func (s *Set) one(name Program, spec *ebpf.CollectionSpec, o ebpf.CollectionOptions) error {
+	c, err := ebpf.NewCollectionWithOptions(spec, o)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if name == Entered {
+		s.entered = c.DetachProgram(string(name))
+		return nil
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[string(name)]})
+	if err != nil {
+		return err
+	}
+	s.links = append(s.links, l)
+	return nil
+}
+
+// plain says in plain words why the kernel refused.
+func plain(err error) error {
+	var v *ebpf.VerifierError
+	switch {
+	case errors.Is(err, os.ErrPermission) && lockdown() != "":
+		return fmt.Errorf("kernel lockdown is %q, which forbids it: %w", lockdown(), os.ErrPermission)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("needs CAP_BPF and CAP_PERFMON, or root: %w", os.ErrPermission)
+	case errors.As(err, &v):
+		return fmt.Errorf("this kernel refuses the program: %w", err)
+	default:
+		return err
+	}
+}
+
+// lockdown is the kernel's lockdown mode where that forbids to look into the kernel, see kernel_lockdown(7).
+func lockdown() string {
+	b, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err != nil || !strings.Contains(string(b), "[confidentiality]") {
+		return ""
+	}
+	return "confidentiality"
+}
+
+// Missing says why a program does not run; empty when it does.
+func (s *Set) Missing(p Program) string { return s.missing[p] }
+
+// CountCalls attaches [Entered] until stop is called. While it is, each system call on the machine takes longer.
+func (s *Set) CountCalls() (stop func() error, err error) {
+	if s.entered == nil {
+		return nil, errors.New(s.missing[Entered])
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: s.entered})
+	if err != nil {
+		return nil, fmt.Errorf("count system calls: %w", plain(err))
+	}
+	return l.Close, nil
+}
+
+// Detach ends all programs; what was counted stays readable until Close.
+func (s *Set) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, l := range s.links {
+		errs = append(errs, l.Close())
+	}
+	s.links = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("detach eBPF programs: %w", err)
+	}
+	return nil
+}
+
+// Close detaches and unloads all. Rows that were handed out must not be read any more.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	for _, l := range s.links {
+		errs = append(errs, l.Close())
+	}
+	for _, c := range append(s.chunks, s.callChunks...) {
+		errs = append(errs, c.close())
+	}
+	m := &s.maps
+	for _, x := range []*ebpf.Map{m.Calls, m.Conns, m.Heirs, m.Members, m.Slots} {
+		if x != nil {
+			errs = append(errs, x.Close())
+		}
+	}
+	if s.entered != nil {
+		errs = append(errs, s.entered.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("unload eBPF programs: %w", err)
+	}
+	return nil
+}

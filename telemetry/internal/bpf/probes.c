@@ -1,0 +1,561 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/* What Fettle sees of an instance's network traffic, of its calls to others and of its system calls. Package bpf, which
+ * loads this, says what each program is for and what is read how. */
+#include "kernel.h"
+
+char _license[] SEC("license") = "GPL";
+
+enum {
+	AF_INET = 2,
+	AF_INET6 = 10,
+	SOCK_DGRAM = 2,
+	IPPROTO_TCP = 6,
+	MSG_PEEK = 0x2,
+	MSG_ERRQUEUE = 0x2000,
+	SHUTDOWN_MASK = 3,
+	TS_COMPAT = 2, /* x86: in a 32 bit system call */
+};
+
+/* States of include/net/tcp_states.h. */
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_FIN_WAIT1 = 4,
+	TCP_CLOSE = 7,
+	TCP_CLOSE_WAIT = 8,
+};
+
+#define CHUNK 256 /* slots of one inner map */
+#define CHUNKS 64
+#define LOADER 0 /* the slot of who loaded this, whose children are others' */
+#define PEERS 16 /* destinations of one slot */
+#define OTHER PEERS /* the row of a connection whose destination has none */
+#define CREDIT 1024 /* the most that a destination can be ahead of a newcomer */
+#define CALLS 512 /* system call numbers that are counted one by one */
+#define PATIENCE 10000000 /* ns: who closes sooner after a request wanted no answer */
+
+/* A member is a process that counts for a slot. The serial is of the slot's present owner: what is left of a former one
+ * does not fit any more. */
+struct member {
+	__u32 slot;
+	__u32 serial;
+};
+
+/* A destination. The address is that of IPv6, or of IPv4 mapped into it; port 0 is a free row. */
+struct peer {
+	__u64 address[2];
+	__u16 port;
+	__u16 unused;
+	__u32 epoch; /* counts whose row it was */
+	__u32 credit;
+	__u32 unused2;
+	__u64 started;
+	__u64 answered;
+	__u64 waited; /* ns, of those answered */
+	__u64 failed;
+};
+
+struct slot {
+	__u32 serial; /* 0: free */
+	__u32 lock; /* 1 while a row of peers is given to another destination */
+	__u64 sent; /* bytes */
+	__u64 received;
+	__u64 sends;
+	__u64 receives;
+	__u64 accepted;
+	__u64 opened;
+	__u64 resent; /* segments */
+	__u64 started;
+	__u64 answered;
+	__u64 waited;
+	__u64 failed;
+	__u64 unused[4];
+	struct peer peers[PEERS];
+};
+
+struct calls {
+	__u64 serial;
+	__u64 other;
+	__u64 of[CALLS];
+};
+
+enum state { IDLE, CONNECTING, WAITING };
+
+/* A TCP socket of a member. */
+struct conn {
+	__u32 slot;
+	__u32 serial;
+	__u64 since; /* ns: when the request was sent */
+	__u64 last; /* ns: when something was sent last */
+	__u32 state;
+	__u32 resent; /* as of the last look */
+	__u32 row;
+	__u32 epoch; /* of the row */
+	__u32 active; /* the member opened it */
+	__u32 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct member);
+} members SEC(".maps");
+
+/* Of processes whose first thread has ended, by number: exec makes another thread the first. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct member);
+} heirs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+struct slots_chunk {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, CHUNK);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots_chunk SEC(".maps");
+
+/* Chunks are made as slots are needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, CHUNKS);
+	__type(key, __u32);
+	__array(values, struct slots_chunk);
+} slots SEC(".maps");
+
+struct calls_chunk {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, CHUNK);
+	__type(key, __u32);
+	__type(value, struct calls);
+} calls_chunk SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, CHUNKS);
+	__type(key, __u32);
+	__array(values, struct calls_chunk);
+} calls SEC(".maps");
+
+#define add(counter, n) __sync_fetch_and_add(counter, n)
+
+static __always_inline struct member *member_of(struct task_struct *leader)
+{
+	return bpf_task_storage_get(&members, leader, 0, 0);
+}
+
+static __always_inline struct member *current_member(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	return member_of(t->group_leader);
+}
+
+static __always_inline struct slot *slot_at(__u32 slot, __u32 serial)
+{
+	__u32 chunk = slot / CHUNK, row = slot % CHUNK;
+	void *inner = bpf_map_lookup_elem(&slots, &chunk);
+	if (!inner)
+		return 0;
+	struct slot *s = bpf_map_lookup_elem(inner, &row);
+	return s && s->serial == serial ? s : 0;
+}
+
+static __always_inline bool internet(const struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* Whether the socket came from accept: such sockets are copies of a listener and keep its backlog. */
+static __always_inline bool passive(const struct sock *sk)
+{
+	return sk->sk_max_ack_backlog != 0;
+}
+
+static __always_inline struct conn *conn_of(struct sock *sk)
+{
+	return bpf_sk_storage_get(&conns, sk, 0, 0);
+}
+
+struct address {
+	__u64 half[2];
+	__u16 port;
+};
+
+static __always_inline void remote(const struct sock *sk, struct address *a)
+{
+	const struct sock_common *c = &sk->__sk_common;
+	__u32 w[4];
+	if (c->skc_family == AF_INET) {
+		w[0] = w[1] = 0;
+		w[2] = bpf_htonl(0xffff);
+		w[3] = c->skc_daddr;
+	} else {
+		w[0] = c->skc_v6_daddr.in6_u.u6_addr32[0];
+		w[1] = c->skc_v6_daddr.in6_u.u6_addr32[1];
+		w[2] = c->skc_v6_daddr.in6_u.u6_addr32[2];
+		w[3] = c->skc_v6_daddr.in6_u.u6_addr32[3];
+	}
+	__builtin_memcpy(a->half, w, sizeof(w));
+	a->port = bpf_ntohs(c->skc_dport);
+}
+
+/* The row of an address, else that of the weakest destination, with 1 << 16 added. */
+static __noinline __u32 scan(struct slot *s, struct address *a)
+{
+	__u32 weakest = 0, least = ~0u;
+	if (!s || !a)
+		return 0;
+	for (__u32 i = 0; i < PEERS; i++) {
+		struct peer *p = &s->peers[i];
+		if (p->port == a->port && p->address[0] == a->half[0] && p->address[1] == a->half[1])
+			return i;
+		__u32 credit = p->port ? p->credit + 1 : 0;
+		if (credit < least) {
+			least = credit;
+			weakest = i;
+		}
+	}
+	return weakest | 1 << 16;
+}
+
+/* Gives the connection the row of its destination. A new destination takes a free row, or that of the weakest one once
+ * newcomers have used up its credit: so those with most calls have rows in the end (Misra and Gries, 1982). */
+static __always_inline void resolve(struct sock *sk, struct conn *c, struct slot *s)
+{
+	struct address a = {};
+	remote(sk, &a);
+	__u32 i = scan(s, &a);
+	c->row = OTHER;
+	if (i >> 16) {
+		if (__sync_val_compare_and_swap(&s->lock, 0, 1) != 0)
+			return;
+		i = scan(s, &a);
+		if (i >> 16) {
+			struct peer *p = &s->peers[i & (PEERS - 1)];
+			if (p->port && p->credit) {
+				p->credit--;
+				s->lock = 0;
+				return;
+			}
+			p->port = 0;
+			p->epoch++;
+			p->address[0] = a.half[0];
+			p->address[1] = a.half[1];
+			p->credit = p->started = p->answered = p->waited = p->failed = 0;
+			p->port = a.port;
+		}
+		s->lock = 0;
+	}
+	i &= PEERS - 1;
+	c->row = i;
+	c->epoch = s->peers[i].epoch;
+}
+
+static __always_inline struct peer *row_of(struct slot *s, struct conn *c)
+{
+	if (c->row >= PEERS)
+		return 0;
+	struct peer *p = &s->peers[c->row & (PEERS - 1)];
+	return p->epoch == c->epoch ? p : 0;
+}
+
+/* Makes the connection one that the member opened. */
+static __always_inline struct conn *open(struct sock *sk, struct member *m, struct slot *s, __u32 state)
+{
+	struct conn *c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c)
+		return 0;
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	c->slot = m->slot;
+	c->serial = m->serial;
+	c->active = 1;
+	c->state = state;
+	c->resent = t ? t->total_retrans : 0;
+	c->since = c->last = bpf_ktime_get_ns();
+	resolve(sk, c, s);
+	return c;
+}
+
+static __always_inline void started(struct slot *s, struct conn *c)
+{
+	add(&s->started, 1);
+	struct peer *p = row_of(s, c);
+	if (!p)
+		return;
+	add(&p->started, 1);
+	if (p->credit < CREDIT)
+		p->credit++;
+}
+
+static __always_inline void answered(struct slot *s, struct conn *c)
+{
+	if (__sync_val_compare_and_swap(&c->state, WAITING, IDLE) != WAITING)
+		return;
+	__u64 took = bpf_ktime_get_ns() - c->since;
+	add(&s->answered, 1);
+	add(&s->waited, took);
+	struct peer *p = row_of(s, c);
+	if (p) {
+		add(&p->answered, 1);
+		add(&p->waited, took);
+	}
+}
+
+static __always_inline void failed(struct slot *s, struct conn *c, __u32 state)
+{
+	if (__sync_val_compare_and_swap(&c->state, state, IDLE) != state)
+		return;
+	if (state == CONNECTING)
+		started(s, c);
+	add(&s->failed, 1);
+	struct peer *p = row_of(s, c);
+	if (p)
+		add(&p->failed, 1);
+}
+
+/* A member sent on a connection that it opened. */
+static __always_inline void request(struct sock *sk, struct member *m, struct slot *s)
+{
+	struct conn *c = conn_of(sk);
+	if (!c || c->serial != m->serial || c->slot != m->slot) {
+		c = open(sk, m, s, IDLE); /* it is older than the slot */
+		if (!c)
+			return;
+	}
+	c->last = bpf_ktime_get_ns();
+	if (c->state == WAITING)
+		return;
+	if (!row_of(s, c))
+		resolve(sk, c, s);
+	started(s, c);
+	c->since = c->last;
+	*(volatile __u32 *)&c->state = WAITING;
+}
+
+/* A member received, or tried to, on a connection that it was called by. It is new when nothing was read before. */
+static __always_inline void accepted(struct sock *sk, struct member *m, struct slot *s, int ret)
+{
+	struct conn *c = conn_of(sk);
+	if (c && c->serial == m->serial && c->slot == m->slot)
+		return;
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	if (!t)
+		return;
+	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - (ret > 0 ? ret : 0);
+	bool fresh = !c && had <= 0 && t->bytes_sent == 0;
+	c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c)
+		return;
+	c->slot = m->slot;
+	c->serial = m->serial;
+	c->active = 0;
+	c->resent = t->total_retrans;
+	if (fresh)
+		add(&s->accepted, 1);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sock_sent, struct sock *sk, int ret)
+{
+	if (!internet(sk))
+		return 0;
+	struct member *m = current_member();
+	if (!m)
+		return 0;
+	struct slot *s = slot_at(m->slot, m->serial);
+	if (!s)
+		return 0;
+	if (ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)) {
+		add(&s->sent, ret);
+		add(&s->sends, 1);
+	}
+	if (ret > 0 && sk->sk_protocol == IPPROTO_TCP && !passive(sk))
+		request(sk, m, s);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(sock_received, struct sock *sk, int ret, int flags)
+{
+	if (!internet(sk) || flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	struct member *m = current_member();
+	if (!m)
+		return 0;
+	struct slot *s = slot_at(m->slot, m->serial);
+	if (!s)
+		return 0;
+	if (ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)) {
+		add(&s->received, ret);
+		add(&s->receives, 1);
+	}
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (passive(sk)) {
+		accepted(sk, m, s, ret);
+		return 0;
+	}
+	struct conn *c = conn_of(sk);
+	if (c && ret > 0 && c->serial == m->serial && c->slot == m->slot)
+		answered(s, c);
+	return 0;
+}
+
+/* The answer has arrived, whoever runs. */
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(sock_ready, struct sock *sk)
+{
+	if (!internet(sk) || sk->sk_protocol != IPPROTO_TCP || passive(sk))
+		return 0;
+	struct conn *c = conn_of(sk);
+	if (!c || c->state != WAITING)
+		return 0;
+	struct slot *s = slot_at(c->slot, c->serial);
+	if (s)
+		answered(s, c);
+	return 0;
+}
+
+/* A connection that waits for an answer ends. */
+static __always_inline void ended(struct sock *sk, struct slot *s, struct conn *c)
+{
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	/* The answer can come with the end; the end itself takes one number. */
+	if (c->state == WAITING && t && (__s32)(t->rcv_nxt - t->copied_seq) > 1)
+		answered(s, c);
+	else if (sk->sk_shutdown == SHUTDOWN_MASK && bpf_ktime_get_ns() - c->last < PATIENCE)
+		c->state = IDLE; /* the member closed it and wanted no answer */
+	else
+		failed(s, c, c->state);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(sock_state, struct sock *sk, int old, int new)
+{
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (new == TCP_SYN_SENT) {
+		struct member *m = current_member();
+		struct slot *s = m ? slot_at(m->slot, m->serial) : 0;
+		if (s)
+			open(sk, m, s, CONNECTING);
+		return 0;
+	}
+	struct conn *c = conn_of(sk);
+	if (!c || !c->active)
+		return 0;
+	struct slot *s = slot_at(c->slot, c->serial);
+	if (!s)
+		return 0;
+	if (old == TCP_SYN_SENT && new == TCP_ESTABLISHED) {
+		add(&s->opened, 1);
+		__sync_val_compare_and_swap(&c->state, CONNECTING, IDLE);
+		return 0;
+	}
+	if (c->state == IDLE)
+		return 0;
+	if (new == TCP_CLOSE || new == TCP_CLOSE_WAIT || (new == TCP_FIN_WAIT1 && sk->sk_shutdown == SHUTDOWN_MASK))
+		ended(sk, s, c);
+	return 0;
+}
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(sock_resent, struct sock *sk)
+{
+	struct conn *c = conn_of(sk);
+	if (!c)
+		return 0;
+	struct slot *s = slot_at(c->slot, c->serial);
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	if (!s || !t)
+		return 0;
+	__u32 total = t->total_retrans;
+	add(&s->resent, total - c->resent);
+	c->resent = total;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(task_forked, struct task_struct *parent, struct task_struct *child)
+{
+	if (child->pid != child->tgid)
+		return 0;
+	struct member *m = member_of(parent->group_leader);
+	if (!m || m->slot == LOADER || !slot_at(m->slot, m->serial))
+		return 0;
+	struct member own = *m;
+	bpf_task_storage_get(&members, child, &own, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(task_exited, struct task_struct *task)
+{
+	__u32 number = task->tgid;
+	if (task->signal->live.counter <= 0) {
+		bpf_map_delete_elem(&heirs, &number);
+		return 0;
+	}
+	if (task->pid != task->tgid)
+		return 0;
+	struct member *m = member_of(task);
+	if (m) {
+		struct member own = *m;
+		bpf_map_update_elem(&heirs, &number, &own, BPF_ANY);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(task_executed, struct task_struct *task, int old)
+{
+	if (old == task->pid)
+		return 0;
+	__u32 number = task->tgid;
+	struct member *m = bpf_map_lookup_elem(&heirs, &number);
+	if (!m)
+		return 0;
+	struct member own = *m;
+	bpf_task_storage_get(&members, task, &own, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	bpf_map_delete_elem(&heirs, &number);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(call_entered, void *regs, long id)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct member *m = member_of(t->group_leader);
+	if (!m)
+		return 0;
+	__u32 chunk = m->slot / CHUNK, row = m->slot % CHUNK;
+	void *inner = bpf_map_lookup_elem(&calls, &chunk);
+	if (!inner)
+		return 0;
+	struct calls *c = bpf_map_lookup_elem(inner, &row);
+	if (!c || c->serial != m->serial)
+		return 0;
+	bool compat = bpf_core_field_exists(t->thread_info.status) && t->thread_info.status & TS_COMPAT;
+	__u64 n = compat ? CALLS : (__u64)id;
+	if (n >= CALLS) {
+		add(&c->other, 1);
+		return 0;
+	}
+	barrier_var(n); /* else the compiler leaves the bound out that the verifier wants to see */
+	add(&c->of[n % CALLS], 1);
+	return 0;
+}
