@@ -1,0 +1,82 @@
+//go:build stress
+
+package stress
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"github.com/fettle-dev/fettle/telemetry"
+)
+
+// plant is by how much a measured value is made wrong to see that it is noticed.
+const plant = 1.2
+
+func TestWorkersShowWhereTheyMust(t *testing.T) {
+	if _, err := exec.LookPath("stress-ng"); err != nil {
+		t.Fatalf("needs stress-ng (Debian's package stress-ng): %v", err)
+	}
+	table, err := ReadTable("table.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	probes, err := telemetry.OpenProbes(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Logf("without eBPF: %v", err)
+	}
+	t.Cleanup(func() { _ = probes.Close() })
+	for i := range table.Workers {
+		w := &table.Workers[i]
+		t.Run(w.Name, func(t *testing.T) {
+			if w.Net && os.Geteuid() != 0 {
+				t.Skip("its truth is the counters of a network namespace of its own, which only root can make")
+			}
+			if w.Net && err != nil {
+				t.Skipf("nothing measures it here: %v", err)
+			}
+			show(t, table, w, probes)
+		})
+	}
+}
+
+func show(t *testing.T, table *Table, w *Worker, probes *telemetry.Probes) {
+	r := begin(t, w, probes)
+	if err := r.measure(); err != nil {
+		t.Fatal(err)
+	}
+	measured := r.result()
+	truth, err := r.truth()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dim := range slices.Sorted(maps.Keys(measured)) {
+		note := ""
+		if source, is := w.Shows[dim]; is {
+			note = fmt.Sprintf("%-16s %.4g (%+.1f %%)", source, truth[source], (measured[dim]/truth[source]-1)*100)
+		}
+		t.Logf("%-22s %12.4g  %s", dim, measured[dim], note)
+	}
+	for _, c := range table.Complaints(w, measured, truth) {
+		t.Error(c)
+	}
+	if t.Failed() {
+		return
+	}
+	// The check is no better than what it notices: each dimension in turn, made wrong.
+	for dim := range w.Shows {
+		wrong := maps.Clone(measured)
+		if measured[dim] < truth[w.Shows[dim]] {
+			wrong[dim] /= plant
+		} else {
+			wrong[dim] *= plant
+		}
+		if len(table.Complaints(w, wrong, truth)) == 0 {
+			t.Errorf("%s made wrong by a factor of %g would pass too", dim, plant)
+		}
+	}
+}
