@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/router"
+	"github.com/fettle-dev/fettle/telemetry"
+)
+
+// able refuses a pool that wants what this machine does not allow.
+func (d *daemon) able(spec *fettle.Pool) error {
+	if spec.Telemetry.WorkingSet.Collect == fettle.On {
+		if err := telemetry.WorkingSetError(); err != nil {
+			return fmt.Errorf("pool %s: telemetry.workingSet.collect is on: %w", spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// sources are what measures the pool's instances, in the order in which they are asked: where two measure the same, an
+// instance's value comes from the first that can. What is off, or not possible here, takes no column and is told.
+func (p *pool) sources(spec *fettle.Pool, driver fettle.Source) []fettle.Source {
+	out := []fettle.Source{telemetry.Cgroup(), telemetry.ProcFS(), workingSet(spec.Telemetry.WorkingSet)}
+	if spec.Serve == fettle.HTTP {
+		f := p.d.front.Pool(spec.Name)
+		p.front = f
+		out = append(out, f)
+	} else {
+		out = append(out, telemetry.Absent("serve: none: no requests go through the router", names(&router.PoolFront{})...))
+	}
+	if spec.Metrics != nil {
+		out = append(out, telemetry.Scrape(spec.Metrics))
+	}
+	if driver != nil {
+		out = append(out, driver)
+	}
+	return out
+}
+
+func workingSet(c fettle.WorkingSet) fettle.Source {
+	s := telemetry.WorkingSet(c)
+	if err := telemetry.WorkingSetError(); err != nil && c.Collect != fettle.Off {
+		return telemetry.Absent(err.Error(), names(s)...)
+	}
+	return s
+}
+
+// names are those of a source's dimensions.
+func names(s fettle.Source) []string {
+	var out []string
+	for _, d := range s.Dimensions() {
+		out = append(out, d.Name)
+	}
+	return out
+}
+
+// remeasured tells whether two states of a pool are measured differently.
+func remeasured(was, is *fettle.Pool) bool {
+	return !reflect.DeepEqual(was.Telemetry, is.Telemetry) || !reflect.DeepEqual(was.Metrics, is.Metrics)
+}
