@@ -17,7 +17,7 @@ type Pool struct {
 	// Mode says what Fettle may do by itself: observe (judge and explain), tune (also adjust), heal (also reset and replace).
 	Mode Mode `json:"mode"`
 	// Image is what a bare instance starts from.
-	Image Image `json:"image"`
+	Image Image `json:"image,omitzero"`
 	// Watch takes servers that run already, instead of an image: they are judged and explained, and never touched.
 	Watch *Watch `json:"watch,omitempty"`
 	// Serve is the protocol of the instances: http (they listen on $PORT or $FETTLE_SOCKET) or none (workers that take no requests).
@@ -27,7 +27,7 @@ type Pool struct {
 	// Route says how requests find an instance.
 	Route Route `json:"route,omitzero"`
 	// Size bounds the number of instances.
-	Size Sizing `json:"size"`
+	Size Sizing `json:"size,omitzero"`
 	// Specializations are named data that turn a bare instance into one for certain work.
 	Specializations []Specialization `json:"specializations,omitempty"`
 	// Initial is the specialization that new instances get; none if empty.
@@ -94,7 +94,7 @@ type Image struct {
 	// Driver that makes the instances. Here: process.
 	Driver string `json:"driver,omitempty"`
 	// Command and its arguments; no shell. $PORT, $FETTLE_SOCKET, $FETTLE_DATA and $FETTLE_INSTANCE are replaced in arguments and are set in the environment.
-	Command []string `json:"command"`
+	Command []string `json:"command,omitempty"`
 	// Dir is copied into each instance's private data directory ($FETTLE_DATA), anew at each full reset.
 	Dir string `json:"dir,omitempty"`
 	// WorkDir is the working directory; the private data directory if a dir is given, else where the daemon was started.
@@ -339,7 +339,7 @@ func (p *Pool) Defaults() {
 
 // runDefaults are those of a pool whose instances Fettle makes.
 func (p *Pool) runDefaults() {
-	def(&p.Image.Driver, processDriver)
+	def(&p.Image.Driver, "process")
 	def(&p.Size.Min, 1)
 	def(&p.Size.Max, p.Size.Min+1)
 	r := &p.Route
@@ -399,15 +399,15 @@ func (p *Pool) Validate() []FieldError {
 	if p.Watch != nil {
 		errs = append(errs, p.watched()...)
 	} else {
-		bad(p.Image.Driver != processDriver, "image.driver", "%q is not known: process", p.Image.Driver)
-		bad(len(p.Image.Command) == 0 || p.Image.Command[0] == "", "image.command", "is missing: the program and its arguments, as a list; or watch, for servers that run already")
+		bad(p.Image.Driver != "process", "image.driver", "%q is not known: process", p.Image.Driver)
+		bad(len(p.Image.Command) == 0 || p.Image.Command[0] == "", "image.command", "is missing: the program and its arguments, as a list")
 	}
 	bad(p.Image.Concurrency < 0, "image.concurrency", "%d is negative", p.Image.Concurrency)
 	bad(p.Serve == HTTP && p.Listen == "", "listen", "is missing: an address such as :8080, or serve: none for workers that take no requests")
 	bad(p.Listen != "" && !address(p.Listen), "listen", "%q is no address: a port with or without a host, such as :8080 or 127.0.0.1:8080", p.Listen)
 	bad(p.Serve == None && p.Listen != "" && p.Watch == nil, "listen", "goes with serve: http; these instances serve none")
 	bad(p.Size.Min < 0 || p.Size.Min > 10000, "size.min", "%d is not between 0 and 10000", p.Size.Min)
-	bad(p.Size.Max < p.Size.Min, "size.max", "%d is less than size.min, %d", p.Size.Max, p.Size.Min)
+	bad(p.Size.Max < p.Size.Min && p.Watch == nil, "size.max", "%d is less than size.min, %d", p.Size.Max, p.Size.Min)
 	bad(p.Size.Max > 10000, "size.max", "%d is more than 10000", p.Size.Max)
 	names := []string{}
 	for i, s := range p.Specializations {

@@ -9,7 +9,8 @@ import (
 )
 
 // Watch finds servers that run already: exactly one of its fields is given. Such a pool is in mode observe. Nothing of
-// the servers is changed: they get no signal, no limit, no priority and no request.
+// the servers is changed: they get no signal, no limit, no priority, and no request but for metrics where those are
+// asked for.
 type Watch struct {
 	// PIDs are processes, each one instance together with all that descends from it.
 	PIDs []int `json:"pids,omitempty"`
@@ -65,8 +66,15 @@ func (w *Watch) validate() []FieldError {
 	}
 	bad(strings.Contains(w.Unit, "/"), "watch.unit", "%q is no unit's name: it has no slash; watch.cgroup takes paths", w.Unit)
 	_, err := regexp.Compile(w.Match)
-	bad(err != nil, "watch.match", "%q is no regular expression: %v", w.Match, err)
+	bad(err != nil, "watch.match", "%q is no regular expression: %s", w.Match, regexpError(err))
 	return errs
+}
+
+func regexpError(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 }
 
 // watched checks that a pool of servers that Fettle does not run is asked for nothing that would touch them.
@@ -80,9 +88,8 @@ func (p *Pool) watched() []FieldError {
 	const stays = "does not go with watch: these servers are only looked at"
 	im := p.Image
 	bad(p.Mode != Observe, "mode", fmt.Sprintf("%s does not go with watch: servers that Fettle did not start are only looked at; leave it out or write observe", p.Mode))
-	bad(im.Driver != watchDriver, "image.driver", fmt.Sprintf("%q does not go with watch; leave it out", im.Driver))
-	bad(len(im.Command) > 0, "image.command", "does not go with watch: these servers run already")
-	bad(im.Dir != "" || im.WorkDir != "" || len(im.Env) > 0 || len(im.Pass) > 0 || im.User != "" || im.Concurrency != 0 || im.Hooks != (Hooks{}), "image", stays)
+	bad(im.Driver != "" || len(im.Command) > 0 || im.Dir != "" || im.WorkDir != "" || len(im.Env) > 0 || len(im.Pass) > 0 || im.User != "" || im.Concurrency != 0 || im.Hooks != (Hooks{}), "image",
+		"does not go with watch: these servers run already, Fettle makes none of them")
 	bad(p.Listen != "", "listen", "does not go with watch: requests reach these servers as they always did, not through Fettle")
 	bad(p.Route != (Route{}), "route", "does not go with watch: requests reach these servers as they always did, not through Fettle")
 	bad(p.Size != (Sizing{}), "size", "does not go with watch: there are as many instances as are found")
@@ -94,15 +101,8 @@ func (p *Pool) watched() []FieldError {
 	return errs
 }
 
-// The drivers that a pool may name.
-const (
-	processDriver = "process"
-	watchDriver   = "watch"
-)
-
 // watchDefaults are those of a watched pool: what would touch the servers is off unless asked for.
 func (p *Pool) watchDefaults() {
-	def(&p.Image.Driver, watchDriver)
 	p.Serve = None
 	if p.Telemetry.WorkingSet.Collect == Auto {
 		p.Telemetry.WorkingSet.Collect = Off // it clears the referenced bits of the servers' pages

@@ -20,8 +20,11 @@ func (d *decoder) check(f *File) {
 	}
 	for i := range f.Pools {
 		p := &f.Pools[i]
-		p.Defaults()
 		path := fmt.Sprintf("pools[%d]", i)
+		if _, written := d.places[path+".serve"]; written && p.Watch != nil && p.Serve == ft.HTTP {
+			d.add(d.at(path+".serve"), "", "serve: http does not go with watch: requests reach these servers as they always did, not through Fettle")
+		}
+		p.Defaults()
 		for _, e := range p.Validate() {
 			d.invalid(p, path, e)
 		}

@@ -73,3 +73,6 @@ var mustBeWritten = map[reflect.Type][]string{
 	reflect.TypeFor[ft.Specialization](): {"name"},
 	reflect.TypeFor[ft.HTTPHook]():       {"path"},
 }
+
+// instead are keys that stand for one that must be written: a pool of servers that run already has no image.
+var instead = map[reflect.Type]map[string]string{reflect.TypeFor[ft.Pool](): {"image": "watch"}}

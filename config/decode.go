@@ -219,6 +219,9 @@ func (d *decoder) fields(es []entry, v reflect.Value, path string, at spot, dept
 		d.decode(e.value, v.Field(known[i].index), sub, depth+1)
 	}
 	for _, name := range mustBeWritten[v.Type()] {
+		if other, has := instead[v.Type()][name]; has && (indexOf(es, other) >= 0 || slices.Contains(meant, other)) {
+			continue
+		}
 		if i := indexOf(es, name); !slices.Contains(meant, name) && (i < 0 || isNull(es[i].value)) {
 			d.missing(name, path, at, es, i)
 		}
@@ -238,6 +241,8 @@ func (d *decoder) missing(name, path string, at spot, es []entry, i int) {
 	case "mode":
 		why = "is missing: say what Fettle may do by itself, observe (judge and explain), tune (also adjust) or heal (also reset and replace)"
 		suggest = "mode: observe"
+	case "image":
+		why = "is missing: what an instance starts from; or watch, for servers that run already"
 	case "command":
 		why = "is missing: the program and its arguments, as a list"
 	case "pools":

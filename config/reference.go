@@ -116,6 +116,9 @@ func valuesOf(t reflect.Type) string {
 
 // defaultText is the default of a key; of one that depends on another, how.
 func defaultText(f field) string {
+	if other := instead[f.owner][f.name]; other != "" {
+		return "*must be written, or " + other + "*"
+	}
 	if slices.Contains(mustBeWritten[f.owner], f.name) {
 		return "*must be written*"
 	}

@@ -77,7 +77,15 @@ func objectSchema(t reflect.Type) map[string]any {
 	if text := comments[t.Name()]; text != "" {
 		s["description"] = text
 	}
-	if must := mustBeWritten[t]; len(must) > 0 {
+	var must []string
+	for _, name := range mustBeWritten[t] {
+		if other := instead[t][name]; other != "" {
+			s["oneOf"] = []map[string]any{{"required": []string{name}}, {"required": []string{other}}}
+			continue
+		}
+		must = append(must, name)
+	}
+	if len(must) > 0 {
 		s["required"] = must
 	}
 	return s
