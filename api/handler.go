@@ -34,6 +34,8 @@ type Backend interface {
 	Log(ctx context.Context, filter LogFilter, f func(LogEntry) error) error
 	// Output writes an instance's output to w; with Follow until ctx ends, which is no error.
 	Output(ctx context.Context, id fettle.InstanceID, o OutputOptions, w io.Writer) error
+	// Record calls f with each line of a recording of a pool, from its header on, until ctx ends, which is no error.
+	Record(ctx context.Context, pool fettle.PoolName, o RecordOptions, f func(line []byte) error) error
 	Doctor(ctx context.Context) ([]Fact, error)
 	Shutdown(s Shutdown) error
 	Metrics() http.Handler
@@ -43,6 +45,12 @@ type Backend interface {
 type OutputOptions struct {
 	Lines  int // the last so many; 0 is all that is kept
 	Follow bool
+}
+
+// RecordOptions say what of a pool is recorded.
+type RecordOptions struct {
+	// Secrets keeps the values of environment variables and the bodies of HTTP hooks in the pool's policy.
+	Secrets bool
 }
 
 // Handler serves the routes of the package from a backend. Failures to answer go to log.
@@ -67,6 +75,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	route("POST /v1/pools/{pool}/commands", h.command)
 	route("GET /v1/log", h.logEntries)
 	route("GET /v1/logs/{instance}", h.output)
+	route("GET /v1/pools/{pool}/recording", h.record)
 	route("GET /v1/doctor", h.doctor)
 	route("POST /v1/shutdown", h.shutdown)
 	mux.Handle("GET /metrics", b.Metrics())
@@ -186,6 +195,20 @@ func (h *handler) logEntries(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("log entry %d: %w", e.Seq, err)
 		}
 		_, err = s.Write(append(line, '\n'))
+		return err
+	}))
+}
+
+func (h *handler) record(w http.ResponseWriter, r *http.Request) error {
+	var o RecordOptions
+	var err error
+	if o.Secrets, err = flag(r.URL.Query(), "secrets"); err != nil {
+		return err
+	}
+	s := newStream(w, "application/jsonl")
+	defer s.beat(r.Context())()
+	return s.end(h.b.Record(r.Context(), poolOf(r), o, func(line []byte) error {
+		_, err := s.Write(append(line, '\n'))
 		return err
 	}))
 }

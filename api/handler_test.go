@@ -68,6 +68,13 @@ func (b *backend) Output(_ context.Context, _ fettle.InstanceID, _ api.OutputOpt
 	_, err := io.WriteString(w, "hello\n")
 	return err
 }
+
+func (b *backend) Record(_ context.Context, _ fettle.PoolName, _ api.RecordOptions, f func([]byte) error) error {
+	if b.err != nil {
+		return b.err
+	}
+	return f([]byte(`{"format":"test"}`))
+}
 func (b *backend) Doctor(context.Context) ([]api.Fact, error) { return nil, b.err }
 func (b *backend) Shutdown(api.Shutdown) error                { return b.err }
 func (b *backend) Metrics() http.Handler                      { return http.NotFoundHandler() }

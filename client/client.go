@@ -2,6 +2,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -129,6 +130,39 @@ func (c *Client) Log(ctx context.Context, filter api.LogFilter, f func(api.LogEn
 		if err := f(e); err != nil {
 			return err
 		}
+	}
+}
+
+// Record calls f with each line of a recording of a pool, as package recording describes them, until ctx ends, f fails or the
+// daemon ends: io.EOF then says that it did so in order, io.ErrUnexpectedEOF that it broke off. f also gets an empty line
+// now and then. Lines are good until f returns.
+func (c *Client) Record(ctx context.Context, pool fettle.PoolName, secrets bool, f func(line []byte) error) error {
+	q := url.Values{}
+	if secrets {
+		q.Set("secrets", "1")
+	}
+	resp, err := c.do(ctx, http.MethodGet, "/v1/pools/"+url.PathEscape(string(pool))+"/recording", q, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReaderSize(resp.Body, 64<<10)
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return err
+		}
+		if err := f(bytes.TrimRight(line, "\n")); err != nil {
+			return err
+		}
+		line = line[:0]
 	}
 }
 

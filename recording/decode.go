@@ -331,8 +331,8 @@ func (d *decoder) row(i int, r *rowLine) error {
 	return nil
 }
 
-// header reads the first line.
-func header(b []byte) (*Header, error) {
+// readHeader reads the first line.
+func readHeader(b []byte) (*Header, error) {
 	// Another version may look different in all but these.
 	var v struct {
 		Format  string `json:"format"`
@@ -393,3 +393,20 @@ func profiles(dst, b []byte) ([]byte, error) {
 	}
 	return base64.StdEncoding.AppendDecode(dst, []byte(*l.Profiles))
 }
+
+// Peek says of a line after the header how many rows its frame has, and gives the end where it is that.
+func Peek(b []byte) (rows int, end *End) {
+	var l struct {
+		Frame struct {
+			Rows []struct{} `json:"rows"`
+		} `json:"frame"`
+		End *End `json:"end"`
+	}
+	if json.Unmarshal(b, &l) != nil {
+		return 0, nil
+	}
+	return len(l.Frame.Rows), l.End
+}
+
+// PeekHeader reads the first line alone. Its error is that of [NewReader].
+func PeekHeader(b []byte) (*Header, error) { return readHeader(b) }

@@ -32,6 +32,9 @@ const (
 // ErrFormat is wrapped by the errors for files that are no recording, or one that this program cannot read.
 var ErrFormat = errors.New("not a recording that can be read")
 
+// ErrLearnt is wrapped by the error for what was learnt before a recording and cannot be used by this program.
+var ErrLearnt = errors.New("what was learnt before it began cannot be used")
+
 // Header is what the steps of a recording rest on.
 type Header struct {
 	Format   string          `json:"format"`

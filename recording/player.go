@@ -48,7 +48,7 @@ func (p *Player) begin(b *engine.Base, anew bool) error {
 		}
 		if len(h.learnt) > 0 && !anew {
 			if err := judge.UnmarshalBinary(h.learnt); err != nil {
-				return fmt.Errorf("recording: what was learnt: %w", err)
+				return fmt.Errorf("recording: %w: %w", ErrLearnt, err)
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func (r *Reader) begin() error {
 		}
 		return err
 	}
-	if r.header, err = header(b); err != nil {
+	if r.header, err = readHeader(b); err != nil {
 		return err
 	}
 	if r.dec.schema, err = r.header.Schema.Make(); err != nil {

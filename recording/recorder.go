@@ -30,7 +30,8 @@ type Recorder struct {
 	schema *ft.Schema
 	begun  time.Time
 
-	now     *taken // the step under way
+	now     *taken    // the step under way
+	live    *ft.Frame // its frame, where it has one
 	steps   chan *taken
 	waiting atomic.Int64 // bytes
 	gone    atomic.Bool  // nobody reads any more
@@ -78,7 +79,7 @@ func (r *Recorder) Before(now time.Time, in engine.Inputs) {
 	t := r.pool.Get().(*taken)
 	t.step = Step{At: now, Events: slices.Clone(in.Events), Written: slices.Clone(in.Written), Made: t.step.Made[:0], Did: t.step.Did[:0]}
 	t.bytes = 0
-	if in.Frame != nil {
+	if r.live = in.Frame; in.Frame != nil {
 		copyFrame(&t.frame, in.Frame)
 		t.step.Frame = &t.frame
 		t.bytes = int64(8*len(t.frame.X) + 4*len(t.frame.Counts) + 48*len(t.frame.Rows))
@@ -93,6 +94,10 @@ func (r *Recorder) After(made []ft.Event, did []ft.Action) (more bool) {
 		return false
 	}
 	t.step.Made = append(t.step.Made, made...)
+	if r.live != nil { // the step found out which rows are under an action by now
+		t.frame.Rows = append(t.frame.Rows[:0], r.live.Rows...)
+		r.live = nil
+	}
 	for i := range did {
 		t.step.Did = append(t.step.Did, did[i].ID)
 	}

@@ -48,8 +48,8 @@ type whatIf struct {
 }
 
 // PlayChanged begins a replay under another policy: change is applied to the pool as it was recorded, and to each later
-// configuration of it. Where how drift is judged changes, the judge learns anew from the recording.
-func PlayChanged(r *Reader, change func(*ft.Pool) error) (*Player, error) {
+// configuration of it. With anew, and where how drift is judged changes, the judge learns anew from the recording.
+func PlayChanged(r *Reader, anew bool, change func(*ft.Pool) error) (*Player, error) {
 	p := &Player{r: r, what: &whatIf{change: change, taken: map[uint64]ft.Action{}, rowOf: map[ft.Life]int{}}}
 	h := r.Header()
 	b := h.base()
@@ -66,7 +66,7 @@ func PlayChanged(r *Reader, change func(*ft.Pool) error) (*Player, error) {
 	if path := inert(&was, &pool); path != "" {
 		return nil, fmt.Errorf("%s: %w", path, ErrInert)
 	}
-	anew := was.Detect.Learn != pool.Detect.Learn || was.Detect.FalseAlarms != pool.Detect.FalseAlarms
+	anew = anew || was.Detect.Learn != pool.Detect.Learn || was.Detect.FalseAlarms != pool.Detect.FalseAlarms
 	if anew {
 		b.Judge.Learn, b.Judge.FalseAlarms = pool.Detect.Learn.D(), pool.Detect.FalseAlarms
 	}

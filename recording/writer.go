@@ -89,3 +89,11 @@ func (w *Writer) End(e End) error {
 	}
 	return w.Flush()
 }
+
+// Age ends the member if it is old enough. Where lines are rare it is called now and then.
+func (w *Writer) Age() error {
+	if w.open && time.Since(w.since) >= memberTime {
+		return w.Flush()
+	}
+	return nil
+}

@@ -139,7 +139,7 @@ func TestReplayUnderTheSamePolicyAgrees(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		play, err := recording.PlayChanged(r, func(*ft.Pool) error { return nil })
+		play, err := recording.PlayChanged(r, false, func(*ft.Pool) error { return nil })
 		if err != nil {
 			rt.Fatal(err)
 		}

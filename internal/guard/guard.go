@@ -35,6 +35,7 @@ var Rules = []Rule{
 	{From: "core/plan", Allow: []string{"", "core/stat", "core/tune", "core/mitigate", "core/size", "core/specialize"}, StdlibOnly: true, Pure: true},
 	{From: "core/...", Allow: []string{"", "core/stat"}, StdlibOnly: true, Pure: true},
 	{From: "engine", Allow: []string{"", "core/..."}},
+	{From: "recording", Allow: []string{"", "engine", "core/..."}},
 	{From: "telemetry/...", Allow: []string{"", "telemetry/..."}},
 	{From: "config/...", Allow: []string{"", "config/..."}},
 	{From: "router/...", Allow: []string{"", "internal/hook", "router/..."}},
