@@ -2,6 +2,8 @@ package drift
 
 import (
 	"math"
+	"slices"
+	"time"
 
 	ft "github.com/fettle-dev/fettle"
 )
@@ -13,7 +15,9 @@ type column struct {
 	unitScale
 	// importance orders the explanation: what users of an instance feel, and what kills it, is named first.
 	importance float64
-	slope      int // index among the unbounded columns, -1
+	slope      int     // index among the unbounded columns, -1
+	every      float64 // rows from one reading to the next where those are more than one, else 0
+	dependency bool    // it tells how others answer
 }
 
 // unitScale are the defaults of a unit: the grain of its logarithm, and the least deviations that matter, relative
@@ -54,8 +58,14 @@ func scaleOf(d ft.Dimension) unitScale {
 	}
 }
 
-func newColumn(d ft.Dimension, index int) column {
-	c := column{Dimension: d, index: index, unitScale: scaleOf(d), importance: 1, slope: -1}
+func newColumn(d ft.Dimension, index int, interval time.Duration) column {
+	c := column{
+		Dimension: d, index: index, unitScale: scaleOf(d), importance: 1, slope: -1,
+		dependency: slices.Contains(ft.Dependencies, d.Name),
+	}
+	if d.Every > interval && d.Role == ft.Response && !c.dependency {
+		c.every = float64(d.Every) / float64(interval)
+	}
 	switch d.Name {
 	case ft.DimErrors:
 		c.importance = 1.6

@@ -51,5 +51,5 @@ func Example() {
 		}
 	}
 	// Output:
-	// web-1 drifts (high, 1.6): instance changed: memory_anon 120 MiB, usually 81 MiB, since 12:04:07; its 2 peers do not
+	// web-1 drifts (high, 1.7): instance changed: memory_anon 120 MiB, usually 81 MiB, since 12:04:07; its 2 peers do not
 }

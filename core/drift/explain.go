@@ -48,14 +48,36 @@ func round(x float32) float64 {
 func nameOf(s *ft.Schema, labels []string, w ft.Contribution) (name, unit string) {
 	i := int(w.Dim)
 	switch {
-	case w.N == 2 && i < len(labels):
-		return "route " + labels[i], "share"
 	case w.N == 2:
-		return "route #" + strconv.Itoa(i), "share"
+		return category(s, labels, i), "share"
 	case i < s.Len():
 		return s.At(i).Name, s.At(i).Unit
 	default:
 		return "", ""
+	}
+}
+
+// category names a category by its set and its label: "route GET /a", "status 5xx".
+func category(s *ft.Schema, labels []string, i int) string {
+	k, begin := s.SetAt(i)
+	if k < 0 {
+		return ""
+	}
+	set := &s.Sets()[k]
+	name := set.Name
+	switch name {
+	case ft.SetRoutes:
+		name = "route"
+	case ft.SetSyscalls:
+		name = "system call"
+	}
+	switch at := i - begin; {
+	case i < len(labels) && labels[i] != "":
+		return name + " " + labels[i]
+	case at < len(set.Labels) && set.Labels[at] != "":
+		return name + " " + set.Labels[at]
+	default:
+		return name + " #" + strconv.Itoa(at)
 	}
 }
 

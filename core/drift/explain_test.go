@@ -105,7 +105,7 @@ func TestQuantities(t *testing.T) {
 func TestTransforms(t *testing.T) {
 	for _, unit := range []string{"B", "B/s", "1/s", "s", "cores", "s/s", "share", ""} {
 		for _, tr := range []ft.Transform{ft.Identity, ft.Log1p, ft.Logit} {
-			c := newColumn(ft.Dimension{Unit: unit, Transform: tr, Role: ft.Response}, 0)
+			c := newColumn(ft.Dimension{Unit: unit, Transform: tr, Role: ft.Response}, 0, time.Second)
 			for _, x := range []float64{0, 0.001, 0.2, 0.5, 0.999, 1, 7, 3e4, 1e9} {
 				if tr == ft.Logit && x > 1 {
 					continue

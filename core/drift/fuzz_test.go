@@ -33,6 +33,13 @@ func FuzzRestore(f *testing.F) {
 				o := int(poke % uint64(len(body)-8))
 				binary.LittleEndian.PutUint64(body[o:], poke*0x9e3779b97f4a7c15)
 			}
+			if n := len(b); n > checkpointHead { // of the bank too
+				m := int(binary.LittleEndian.Uint32(b[checkpointHead-4:]))
+				if m > 4 && m < n-checkpointHead {
+					bank := b[checkpointHead : checkpointHead+m]
+					binary.LittleEndian.PutUint32(bank[m-4:], crc32.Checksum(bank[:m-4], crc32.MakeTable(crc32.Castagnoli)))
+				}
+			}
 			binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli)))
 		}
 		w := newWorld(2, 401)

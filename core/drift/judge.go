@@ -27,6 +27,7 @@ const (
 	warmRows      = 15   // in so many the extra variance of a young instance falls by e
 	recoverRows   = 10   // drift ends when it was below the release level for so many
 	lowerRows     = 5    // a level is lowered when it was lower for so many
+	calmRows      = 2    // it is Low when the score was below the release level for so many
 	gapRows       = 10   // after so many rows without service or frames the streams start anew
 	absentRows    = 600  // an instance not in the frames for so many is forgotten
 	sweepRows     = 64   // thresholds are set and absences looked for once in so many
@@ -46,17 +47,19 @@ type Judge struct {
 	learn  float64 // rows
 	day    float64 // an interval in days
 
-	cols      []column // in the judge's order: intake, load, response
-	order     []int    // schema column of each
+	cols      []column // in the judge's order: intake, load, dependencies, other responses, slow responses
 	unbounded []int    // columns whose slope is watched
 	firstLoad int
 	work      int // the number of intake and load columns
+	own       int // where the responses begin that are not of dependencies
+	firstSlow int // where the slow ones begin
+	sets      []set
 	bank      *profile.Bank
 	ladders   [parts]ladder
 	tracks    []track // by the profile's index
 	slots     []int32 // profile's index + 1 of a slot, 0 none
 	tick      uint64
-	last      time.Time
+	last      ft.Instant
 	pool      poolTrack
 	scratch   scratch
 }
@@ -80,31 +83,48 @@ func New(schema *ft.Schema, c Config) (*Judge, error) {
 			c.Interval, c.Learn, c.FalseAlarms)
 	}
 	j := &Judge{schema: schema, config: c, learn: float64(c.Learn / c.Interval), day: c.Interval.Hours() / 24}
-	for _, role := range []ft.Role{ft.Intake, ft.Load, ft.Response} {
-		if role == ft.Load {
-			j.firstLoad = len(j.cols)
-		}
-		for i := range schema.Len() {
-			if d := schema.At(i); d.Role == role {
-				col := newColumn(d, i)
-				if d.Unbounded && role == ft.Response && len(j.unbounded) < mostSlopes {
-					col.slope = len(j.unbounded)
-					j.unbounded = append(j.unbounded, len(j.cols))
-				}
-				j.cols = append(j.cols, col)
-				j.order = append(j.order, i)
-			}
-		}
+	j.arrange()
+	if err := j.arrangeSets(); err != nil {
+		return nil, err
 	}
-	j.work = schema.Works()
 	j.pool.verdict = ft.Verdict{Pool: true}
 	return j, j.reset()
+}
+
+// arrange puts the schema's columns into the judge's order.
+func (j *Judge) arrange() {
+	for _, at := range [...]struct {
+		begin *int
+		takes func(c *column) bool
+	}{
+		{nil, func(c *column) bool { return c.Role == ft.Intake }},
+		{&j.firstLoad, func(c *column) bool { return c.Role == ft.Load }},
+		{&j.work, func(c *column) bool { return c.Role == ft.Response && c.dependency }},
+		{&j.own, func(c *column) bool { return c.Role == ft.Response && !c.dependency && c.every == 0 }},
+		{&j.firstSlow, func(c *column) bool { return c.Role == ft.Response && !c.dependency && c.every > 0 }},
+	} {
+		if at.begin != nil {
+			*at.begin = len(j.cols)
+		}
+		for i := range j.schema.Len() {
+			c := newColumn(j.schema.At(i), i, j.config.Interval)
+			if !at.takes(&c) {
+				continue
+			}
+			if c.Unbounded && c.Role == ft.Response && len(j.unbounded) < mostSlopes {
+				c.slope = len(j.unbounded)
+				j.unbounded = append(j.unbounded, len(j.cols))
+			}
+			j.cols = append(j.cols, c)
+		}
+	}
 }
 
 // shape is that of the judge's bank.
 func (j *Judge) shape() profile.Shape {
 	return profile.Shape{
-		Columns: len(j.cols), Work: j.work, Categories: j.schema.Categories(), Unbounded: len(j.unbounded),
+		Columns: len(j.cols), Work: j.work, Slow: len(j.cols) - j.firstSlow, Unbounded: len(j.unbounded),
+		Categories: j.schema.Categories(), Sets: len(j.sets),
 	}
 }
 
@@ -114,7 +134,7 @@ func (j *Judge) reset() error {
 	if err != nil {
 		return fmt.Errorf("drift: %w", err)
 	}
-	b.Tails = shippedTails()
+	b.Tails = j.shippedTails()
 	j.bank, j.tracks = b, nil
 	clear(j.slots)
 	j.setLadders()
@@ -129,10 +149,11 @@ func (j *Judge) Observe(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 		return dst
 	}
 	j.tick++
-	if gap := f.At.Sub(j.last); gap > gapRows*j.config.Interval || gap < 0 {
+	now := ft.InstantOf(f.At)
+	if gap := now - j.last; gap > gapRows*ft.Instant(j.config.Interval) || gap < 0 {
 		j.quietAll()
 	}
-	j.last = f.At
+	j.last = now
 	j.prepare(f)
 	j.compare()
 	for r := range f.Rows {
@@ -241,7 +262,7 @@ func (j *Judge) ForgetAll() {
 	for s := range j.slots {
 		j.Forget(ft.Slot(s))
 	}
-	j.bank.Tails = shippedTails()
+	j.bank.Tails = j.shippedTails()
 	j.setLadders()
 	j.pool.episode = episode{}
 }
@@ -249,10 +270,11 @@ func (j *Judge) ForgetAll() {
 // relocate lets the location of profile i be learnt anew.
 func (j *Judge) relocate(i int32) {
 	p, t := j.bank.At(i), &j.tracks[i]
-	p.Rows, p.Need, p.Candidate, p.Prior, p.Ever = 0, quickRows, 0, false, 0
+	p.Rows, p.Need, p.Candidate, p.Prior, p.Ever, p.Counts = 0, quickRows, 0, false, 0, 0
 	p.Filled = [profile.Scales]int32{}
-	p.Reference = 0
-	clear(p.Ref)
-	p.Quiet()
+	for _, v := range [...][]float64{p.Ref, p.Reference, p.Lent, p.Fed, p.Seen} {
+		clear(v)
+	}
+	t.quiet(&p)
 	t.episode, t.worked, t.above = episode{}, 0, [parts]uint32{}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
 	"github.com/fettle-dev/fettle/core/stat"
 )
 
@@ -12,35 +13,38 @@ type part int
 
 const (
 	partLoad part = iota
-	partRoutes
 	partSelf
 	partPeers
 	partSlope
-	parts
+	partSets // the first category set; the others follow
+	parts    = partSets + profile.MaxSets
 )
+
+// parts is the number of parts that there are with this schema.
+func (j *Judge) parts() part { return partSets + part(len(j.sets)) }
 
 // shipped are the tails before anything is calibrated: the deviation that healthy time is taken to exceed once in
 // five instance-days, and by how much it must rise for e times fewer runs. They were set on synthetic pools (see
 // pool_test.go) and on live ones, on the safe side.
-var shipped = [parts]struct{ threshold, scale float64 }{
-	partLoad:   {3.4, 0.25},
-	partRoutes: {4.5, 0.9},
-	partSelf:   {7, 1},
-	partPeers:  {5, 1},
-	partSlope:  {4, 0.7},
+var shipped = [partSets + 1]struct{ threshold, scale float64 }{
+	partLoad:  {3.4, 0.25},
+	partSelf:  {7, 1},
+	partPeers: {5, 1},
+	partSlope: {4, 0.7},
+	partSets:  {4.5, 0.9},
 }
 
 const (
+	shippedRate = 1. / 5
 	shippedDays = 1    // of data are worth as much as the shipped tail
 	clipAlarm   = 1.05 // times the threshold: runs are not counted beyond, alarms are no healthy time
 )
 
-func shippedTails() []stat.Runs {
-	tails := make([]stat.Runs, parts)
+func (j *Judge) shippedTails() []stat.Runs {
+	tails := make([]stat.Runs, j.parts())
 	for k := range tails {
-		tails[k] = stat.Runs{
-			Threshold: shipped[k].threshold, Scale: shipped[k].scale, Rate: 1. / float64(parts), Prior: shippedDays,
-		}
+		s := shipped[min(k, int(partSets))]
+		tails[k] = stat.Runs{Threshold: s.threshold, Scale: s.scale, Rate: shippedRate, Prior: shippedDays}
 	}
 	return tails
 }
@@ -53,8 +57,8 @@ type ladder struct {
 }
 
 func (j *Judge) setLadders() {
-	rate := j.config.FalseAlarms / float64(parts)
-	for k := range j.ladders {
+	rate := j.config.FalseAlarms / float64(j.parts())
+	for k := range j.parts() {
 		u, scale := j.bank.Tails[k].Quantile(rate)
 		l := ladder{low: u}
 		for level, fewer := range rarity {

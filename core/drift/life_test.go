@@ -258,6 +258,7 @@ func TestCheckpoint(t *testing.T) {
 	if err := k.UnmarshalBinary(b[len("prefix"):]); err != nil {
 		t.Fatal(err)
 	}
+	k.Retell()
 	vs := watch(t, w, k, 460)
 	for slot := range 4 {
 		if at := firstAt(vs, slot, atLeast(ft.Steady)); at != 401 {

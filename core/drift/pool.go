@@ -10,8 +10,9 @@ import (
 // poolTrack is the state of the pool's verdict.
 type poolTrack struct {
 	members int
-	outside int        // members whose load is out of its learnt range
-	along   [parts]int // members that drift alike, by part
+	callers int          // members that make calls
+	outside int          // members whose load is out of its learnt range
+	along   [aspects]int // members that drift alike
 	frozen  bool
 	episode
 	verdict, told ft.Verdict
@@ -41,46 +42,69 @@ func (j *Judge) judgePool(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 			resp += v * v
 		}
 	}
-	s.col = s.col[:0]
-	for r := range s.index {
-		if s.judged(r) && s.peer[r] {
-			s.col = append(s.col, j.tracks[s.index[r]].score[partRoutes])
+	score := [aspects]float64{
+		ofLoad:     math.Sqrt(load) / j.ladders[partLoad].low,
+		ofRoutes:   j.calm(ofRoutes),
+		ofResponse: math.Sqrt(max(0, resp-float64(d-j.work)/4)) / j.ladders[partSelf].low,
+		ofMix:      j.calm(ofMix),
+		ofCalls:    j.calm(ofCalls),
+	}
+	for k := range score {
+		switch a := aspect(k); {
+		case q.members == 1 && (a == ofResponse || a == ofMix): // one instance's response is its own
+			score[a] = 0
+		case q.members > 1 && a != ofCalls && !common(q.along[a], q.members):
+			score[a] = min(score[a], release*0.99)
 		}
 	}
-	score := [3]float64{
-		math.Sqrt(load) / j.ladders[partLoad].low,
-		stat.Calm(s.col),
-		math.Sqrt(max(0, resp-float64(d-j.work)/4)) / j.ladders[partSelf].low,
-	}
-	if q.members == 1 {
-		score[2] = 0 // one instance's response is its own
-	}
-	for k, p := range [3]part{partLoad, partRoutes, partSelf} {
-		if q.members > 1 && !common(q.along[p], q.members) {
-			score[k] = min(score[k], release*0.99)
-		}
-	}
-	return j.tellPool(dst, f, score)
+	return j.tellPool(dst, f, &score)
 }
 
-func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score [3]float64) []ft.Verdict {
+// calm is the middle of the members' scores of an aspect; of those that make calls where that is what they tell of.
+func (j *Judge) calm(a aspect) float64 {
+	s := &j.scratch
+	s.col = s.col[:0]
+	for r := range s.index {
+		if s.judged(r) && s.peer[r] && (a != ofCalls || j.tracks[s.index[r]].called > 0) {
+			s.col = append(s.col, j.tracks[s.index[r]].of(a))
+		}
+	}
+	return stat.Calm(s.col)
+}
+
+func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64) []ft.Verdict {
 	q := &j.pool
 	now := ft.InstantOf(f.At)
-	total := max(score[0], score[1], score[2])
-	level := max(j.ladders[partLoad].of(score[0]), j.ladders[partRoutes].of(score[1]), j.ladders[partSelf].of(score[2]))
+	calls := score[ofCalls] >= explains && j.poolDepends(score)
+	if calls && q.members == 1 {
+		score[ofResponse] = score[ofCalls]
+	}
+	total := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix])
+	level := max(j.ladders[partLoad].of(score[ofLoad]), j.ladders[partSelf].of(score[ofResponse]))
+	for k := range j.sets {
+		of := ofMix
+		if j.sets[k].load {
+			of = ofRoutes
+		}
+		level = max(level, j.ladders[partSets+part(k)].of(score[of]))
+	}
 	level = q.follow(now, total, level)
 	v := &q.verdict
 	*v = ft.Verdict{
-		Pool: true, Level: level, Channel: ft.PoolWide, Score: float32(total), SelfLoad: float32(score[0]),
-		SelfResp: float32(score[2]), Categories: float32(score[1]), Progress: 1, Members: uint16(min(q.members, math.MaxUint16)),
+		Pool: true, Level: level, Channel: ft.PoolWide, Score: float32(total), SelfLoad: float32(score[ofLoad]),
+		SelfResp: float32(max(score[ofResponse], score[ofMix])), Categories: float32(score[ofRoutes]), Progress: 1,
+		Members: uint16(min(q.members, math.MaxUint16)),
 	}
 	q.frozen = q.on || total >= 1
 	if q.on {
-		if max(score[0], score[1]) >= explains || common(q.outside, q.members) {
+		switch {
+		case calls:
+			q.cause = ft.DependencyChanged
+		case max(score[ofLoad], score[ofRoutes]) >= explains || common(q.outside, q.members):
 			q.cause = ft.WorkloadChanged
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise
-		v.Shared = float32(max(q.along[partLoad], q.along[partRoutes], q.along[partSelf])) / float32(q.members)
+		v.Shared = float32(max(q.along[ofLoad], q.along[ofRoutes], q.along[ofResponse], q.along[ofMix])) / float32(q.members)
 		j.poolWhy(v)
 	}
 	q.toldAgo++

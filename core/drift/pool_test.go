@@ -19,7 +19,9 @@ type route struct {
 	in, out, alloc    float64 // bytes
 }
 
-var usualRoutes = []route{
+const routeKinds = 6
+
+var usualRoutes = [routeKinds]route{
 	{0.45, 0.0015, 0.002, 300, 2000, 20e3},
 	{0.25, 0.0030, 0.004, 400, 9000, 60e3},
 	{0.15, 0.0008, 0.001, 200, 500, 5e3},
@@ -40,6 +42,11 @@ type fault struct {
 	cold       float64   // cost and latency times 1 + so much, and reads from disk
 	load       float64   // offered load times 1 + so much
 	mix        []float64 // shares of the routes instead
+	call       float64   // seconds more for each call to others, in a rich world
+	refuse     float64   // share of calls to others that fail
+	missing    float64   // share of requests answered with 404 instead
+	storm      float64   // system calls of one kind times 1 + so much
+	touch      float64   // bytes more in the working set
 }
 
 func (f *fault) hits(i, t int) bool {
@@ -81,6 +88,7 @@ type world struct {
 	start      time.Time
 	serve      bool
 	held       func(i int) bool
+	rich       *rich // more columns and sets
 }
 
 func poolSchema(serve bool) *ft.Schema {
@@ -242,10 +250,12 @@ func (w *world) row(i int, offered, given float64) {
 		given *= 0.3 + 0.3*rnd.Float64()
 	}
 	var n, work, wait, in, out, alloc float64
+	var served [routeKinds]float64
 	for k, r := range usualRoutes {
 		c := w.poisson(given * mix[k])
+		served[k] = c
 		if cats := w.schema.Categories(); cats > 0 {
-			w.frame.Counts[i*cats+k] = uint32(c)
+			w.frame.Counts[i*cats+k] = uint32(c) // routes are the first set
 		}
 		n += c
 		work += c * r.cost * w.noise(0.3/math.Sqrt(1+c)) * (1 + cold + 1.5*warm)
@@ -253,6 +263,11 @@ func (w *world) row(i int, offered, given float64) {
 		in += c * r.in * w.noise(0.4/math.Sqrt(1+c))
 		out += c * r.out * w.noise(0.4/math.Sqrt(1+c))
 		alloc += c * r.alloc
+	}
+	if w.rich != nil {
+		more, failed := w.rich.call(w, i, &served)
+		wait += more
+		errs += failed
 	}
 	cpu := (work*math.Exp(w.common) + 0.004 + 0.003*rnd.Float64()) * w.noise(0.04)
 	busy := math.Min(cpu/1.2+spin*0.3, 0.93)
@@ -312,6 +327,9 @@ func (w *world) row(i int, offered, given float64) {
 	w.set(i, ft.DimThrottle, 0)
 	w.set(i, ft.DimPressMem, 0)
 	w.set(i, ft.DimPressCPU, math.Min(1, queue*0.6))
+	if w.rich != nil {
+		w.rich.row(w, i, &served, errs+0.0003, user+sys)
+	}
 }
 
 // memory lets garbage grow until it is collected, and the live heap fill in the first minutes.

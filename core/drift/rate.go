@@ -8,16 +8,70 @@ import (
 
 // rate divides the row's deviations by their thresholds.
 func (j *Judge) rate(r int) {
-	i := j.scratch.index[r]
-	p, t := j.bank.At(i), &j.tracks[i]
-	g := j.bank.Group(p.Group)
-	t.slopes, t.slopeCol, t.slopeScale = j.slope(&p, &g)
-	dev := [parts]float64{t.load, t.routes, t.self, t.peers, t.slopes}
-	for k := range dev {
+	p, t := &j.scratch.profiles[r], &j.tracks[j.scratch.index[r]]
+	t.dev[partSlope], t.slopeCol, t.slopeScale = j.slope(p, &j.scratch.groups[p.Group])
+	t.routes, t.mix = 0, 0
+	for k := range j.parts() {
 		t.score[k] = 0
 		if p.Rows >= p.Need {
-			t.score[k] = dev[k] / j.ladders[k].low
+			t.score[k] = t.dev[k] / j.ladders[k].low
 		}
+		switch {
+		case k < partSets:
+		case j.sets[k-partSets].load:
+			t.routes = max(t.routes, t.score[k])
+		default:
+			t.mix = max(t.mix, t.score[k])
+		}
+	}
+	age(&t.stirred, t.routes, stirs)
+	age(&t.roused, max(t.score[partSelf], t.score[partPeers], t.mix), release)
+}
+
+// age counts the rows since a score rose to a bound, until it falls below half of it.
+func age(rows *int, score, bound float64) {
+	switch {
+	case score >= bound, *rows > 0 && score >= bound/2:
+		*rows++
+	default:
+		*rows = 0
+	}
+}
+
+// together is the most rows between the first stir of the routes and that of a response which comes of it.
+const together = 30
+
+// rerouted tells whether the routes explain a response: they changed, or they stir and the response began to with them.
+func (t *track) rerouted() bool {
+	return t.routes >= explains ||
+		t.stirred > 0 && t.roused > 0 && t.stirred <= t.roused+together && t.roused <= t.stirred+together
+}
+
+// aspect is what may be alike among the members of a pool.
+type aspect int
+
+const (
+	ofLoad     aspect = iota
+	ofRoutes          // the sets that are asked for
+	ofResponse        // the columns
+	ofMix             // the sets that are answered
+	ofCalls           // the columns of dependencies
+	aspects
+)
+
+// of is the score of an aspect.
+func (t *track) of(a aspect) float64 {
+	switch a {
+	case ofLoad:
+		return t.score[partLoad]
+	case ofRoutes:
+		return t.routes
+	case ofMix:
+		return t.mix
+	case ofCalls:
+		return t.calls
+	default:
+		return t.score[partSelf]
 	}
 }
 
@@ -30,19 +84,30 @@ const (
 
 // raw is the greatest of a track's scores against its own past, whatever the pool does.
 func (t *track) raw() float64 {
-	return max(t.score[partLoad], t.score[partRoutes], t.score[partSelf])
+	return max(t.score[partLoad], t.score[partSelf], t.routes, t.mix)
 }
 
 // raise is what the threshold of a part is multiplied by for what the pool shares. The peers channel is never raised,
 // and a slope is beyond that of the peers anyway.
-func (t *track) raise(k part) float64 {
-	if !t.common[k] {
+func (j *Judge) raise(t *track, k part) float64 {
+	a := ofLoad
+	switch {
+	case k == partPeers || k == partSlope:
+		return 1
+	case k == partSelf:
+		a = ofResponse
+	case k >= partSets && j.sets[k-partSets].load:
+		a = ofRoutes
+	case k >= partSets:
+		a = ofMix
+	}
+	if !t.common[a] {
 		return 1
 	}
-	return 1 + raiseShare*t.alike[k]
+	return 1 + raiseShare*t.alike[a]
 }
 
-// cohere finds, for load, routes and response each, which instances drift in the direction of the others, and how
+// cohere finds, for each aspect, which instances drift in the direction of the others, and how
 // much their load and routes differ from those of the others.
 func (j *Judge) cohere() {
 	s := &j.scratch
@@ -52,7 +117,7 @@ func (j *Judge) cohere() {
 			continue
 		}
 		t := &j.tracks[s.index[r]]
-		t.alike, t.common = [parts]float64{}, [parts]bool{}
+		t.alike, t.common = [aspects]float64{}, [aspects]bool{}
 		if s.peer[r] {
 			j.pool.members++
 			if t.outside {
@@ -60,19 +125,22 @@ func (j *Judge) cohere() {
 			}
 		}
 	}
-	j.coherePart(partLoad, j.firstLoad, j.work)
-	j.coherePart(partRoutes, 0, 0)
-	j.coherePart(partSelf, j.work, len(j.cols))
+	j.cohereAspect(ofLoad, j.firstLoad, j.work)
+	j.cohereAspect(ofRoutes, 0, 0)
+	j.cohereAspect(ofResponse, j.work, len(j.cols))
+	j.cohereAspect(ofMix, 0, 0)
+	j.cohereCalls()
 	j.relative()
+	j.mixPeers()
 }
 
-// coherePart does so for one part: by the columns from a to b of the drift vectors, by the scores alone where there
+// cohereAspect does so for one aspect: by the columns from a to b of the drift vectors, by the scores alone where there
 // are none.
-func (j *Judge) coherePart(k part, a, b int) {
+func (j *Judge) cohereAspect(k aspect, a, b int) {
 	s, d := &j.scratch, len(j.cols)
 	sum := s.sum[a:b]
 	clear(sum)
-	stirs := func(r int) bool { return s.judged(r) && s.peer[r] && j.tracks[s.index[r]].score[k] >= stirred }
+	stirs := func(r int) bool { return s.judged(r) && s.peer[r] && j.tracks[s.index[r]].of(k) >= stirred }
 	for r := range s.index {
 		if stirs(r) {
 			addUnit(sum, s.w[r*d+a:r*d+b])
@@ -143,7 +211,7 @@ func (j *Judge) relative() {
 	for c := j.firstLoad; c < j.work; c++ {
 		j.apart(func(r int) float64 { return s.w[r*d+c] }, j.ladders[partLoad].low)
 	}
-	j.apart(func(r int) float64 { return j.tracks[s.index[r]].score[partRoutes] }, 1)
+	j.apart(func(r int) float64 { return j.tracks[s.index[r]].routes }, 1)
 }
 
 // apart raises each row's apart to what its value leaves the middle of the others' by, in units of low.

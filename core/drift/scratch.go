@@ -15,18 +15,26 @@ type scratch struct {
 	serves []bool    // the row is in service and its group has a factor: it is compared
 	peer   []bool    // it may be a peer: judged already, not held
 	y      []float64 // rows x columns, transformed
+	x      []float64 // of these, those that are new and count; else NaN
+	read   []ft.Dims // columns of each row that are new
 	z      []float64 // rows x columns, innovations
 	p      []float64 // rows x columns, beyond the peers; NaN without peers
 	w      []float64 // rows x columns: the drift vector: load steps and smoothed responses in healthy scales
 	group  []int32   // first row of each group, -1 for none
 	next   []int32   // next row of the same group
 	col    []float64 // one column over rows
-	who    []int32   // the rows of col
 	sum    []float64 // a column each
 	dev    []float64
 	ridge  []float64
+	shrink []float64
+	weight []float64
 	share  []float64 // a category each
+	mix    []float64 // rows x categories of one set: how its shares moved
+	mass   []float64 // the counts that this rests on
 	points [profile.Minima + 1]float64
+	// Views of the rows' profiles and of all groups.
+	profiles []profile.Profile
+	groups   []profile.Group
 }
 
 func (s *scratch) judged(r int) bool { return s.index[r] >= 0 && s.serves[r] }
@@ -35,9 +43,10 @@ func resize[T any](v []T, n int) []T { return slices.Grow(v[:0], n)[:n] }
 
 func (s *scratch) size(n, d, c, groups int) {
 	s.index, s.serves, s.peer = resize(s.index, n), resize(s.serves, n), resize(s.peer, n)
-	s.y, s.z, s.p, s.w = resize(s.y, n*d), resize(s.z, n*d), resize(s.p, n*d), resize(s.w, n*d)
-	s.next, s.col, s.who = resize(s.next, n), resize(s.col, n), resize(s.who, n)
+	s.y, s.x, s.z, s.p, s.w = resize(s.y, n*d), resize(s.x, n*d), resize(s.z, n*d), resize(s.p, n*d), resize(s.w, n*d)
+	s.next, s.col, s.read, s.profiles = resize(s.next, n), resize(s.col, n), resize(s.read, n), resize(s.profiles, n)
 	s.sum, s.dev, s.ridge, s.share = resize(s.sum, d), resize(s.dev, d), resize(s.ridge, d), resize(s.share, c)
+	s.shrink, s.weight = resize(s.shrink, d), resize(s.weight, d)
 	s.group = resize(s.group, groups)
 	for g := range s.group {
 		s.group[g] = -1
@@ -55,60 +64,41 @@ func (j *Judge) prepare(f *ft.Frame) {
 	s := &j.scratch
 	s.size(n, d, j.schema.Categories(), j.bank.Groups())
 	for r := range f.Rows {
-		row := &f.Rows[r]
-		i := j.bind(row)
-		s.index[r], s.serves[r], s.peer[r] = i, false, false
-		if i < 0 {
-			continue
-		}
-		p, t := j.bank.At(i), &j.tracks[i]
-		g := j.bank.Group(p.Group)
-		g.Seen, t.seen = j.tick, j.tick
-		t.age = float64(row.Age) / j.config.Interval.Seconds()
-		if !row.Serving {
-			t.idle++
-			continue
-		}
-		if t.idle >= gapRows || t.held && !row.Held {
-			p.Quiet() // what was before the gap or the action says nothing of what is now: a cure must show at once
-		}
-		t.idle, t.held = 0, row.Held
-		j.transform(f, r, &p)
-		s.serves[r] = g.Factored
-		s.peer[r] = g.Factored && !row.Held && p.Rows >= p.Need
-		s.next[r], s.group[p.Group] = s.group[p.Group], int32(r)
-		if g.Factored {
-			j.whiten(r, &p, &g, t)
+		s.index[r], s.serves[r], s.peer[r] = j.bind(&f.Rows[r]), false, false
+	}
+	s.groups = s.groups[:0]
+	for g := range j.bank.Groups() { // views hold now that no profile is added any more
+		s.groups = append(s.groups, j.bank.Group(int32(g)))
+	}
+	for r := range f.Rows {
+		if i := s.index[r]; i >= 0 {
+			s.profiles[r] = j.bank.At(i)
+			j.enter(f, r)
 		}
 	}
 }
 
-// transform fills the row of y and takes first values of columns as their location.
-func (j *Judge) transform(f *ft.Frame, r int, p *profile.Profile) {
-	d := len(j.cols)
-	y := j.scratch.y[r*d : (r+1)*d]
-	x := f.X[r*d : (r+1)*d]
-	have := ft.Dims(0)
-	if r < len(f.Have) {
-		have = f.Have[r]
+// enter takes the values of row r, whose profile is known.
+func (j *Judge) enter(f *ft.Frame, r int) {
+	s, row := &j.scratch, &f.Rows[r]
+	p, t := &s.profiles[r], &j.tracks[s.index[r]]
+	g := &s.groups[p.Group]
+	g.Last, t.seen = j.tick, j.tick
+	t.age = float64(row.Age) / j.config.Interval.Seconds()
+	if !row.Serving {
+		t.idle++
+		return
 	}
-	for c := range y {
-		col := &j.cols[c]
-		v := x[col.index]
-		if have != 0 && !have.Has(col.index) || math.IsInf(v, 0) {
-			v = math.NaN()
-		}
-		if v == v {
-			v = col.forward(v)
-			if !p.Ever.Has(c) {
-				p.Ever = p.Ever.With(c)
-				p.Mu[c], p.Cand[c] = v, v
-				if c < j.work {
-					p.Fast[c] = v
-				}
-			}
-		}
-		y[c] = v
+	if t.idle >= gapRows || t.held && !row.Held {
+		t.quiet(p) // what was before the gap or the action says nothing of what is now: a cure must show at once
+	}
+	t.idle, t.held = 0, row.Held
+	j.transform(f, r, p)
+	s.serves[r] = g.Factored
+	s.peer[r] = g.Factored && !row.Held && p.Rows >= p.Need
+	s.next[r], s.group[p.Group] = s.group[p.Group], int32(r)
+	if g.Factored {
+		j.whiten(r, p, g, t)
 	}
 }
 
@@ -126,12 +116,15 @@ const (
 // outside of the learnt range of work, for the young and for fresh locations.
 func (j *Judge) whiten(r int, p *profile.Profile, g *profile.Group, t *track) {
 	d := len(j.cols)
-	y, z := j.scratch.y[r*d:(r+1)*d], j.scratch.z[r*d:(r+1)*d]
-	if missing := stat.Whiten(z, g.L, y, p.Mu); missing > 0 {
-		stat.Discount(z, g.L, y)
+	x, z := j.scratch.x[r*d:(r+1)*d], j.scratch.z[r*d:(r+1)*d]
+	if missing := stat.Whiten(z, g.L, x, p.Mu); missing > 0 {
+		stat.Discount(z, g.L, x)
+	}
+	work := z[:j.work]
+	for c, v := range work {
+		work[c] = min(max(v, -vast), vast)
 	}
 	j.lowest(r, p, g)
-	work := z[:j.work]
 	n := max(1, min(g.Rows, 2000)/rowsPer)
 	v := 1 + stat.Dot(work, work)/n
 	rows := p.Rows
@@ -142,6 +135,10 @@ func (j *Judge) whiten(r int, p *profile.Profile, g *profile.Group, t *track) {
 	v *= 1 + sampleVar/max(rows, 1)
 	t.widen = math.Sqrt(v)
 	for c := j.work; c < d; c++ {
+		if c == j.own { // as far as dependencies are from what is usual, as little is known of what follows
+			calls := z[j.work:j.own]
+			t.widen = math.Sqrt(v + stat.Dot(calls, calls)/n)
+		}
 		z[c] = stat.Huber(z[c]/t.widen, huberAt)
 		if z[c] < 0 && j.cols[c].slope >= 0 && p.Prior && t.age < growingRows {
 			z[c] = 0 // it has yet to grow to what its group usually holds
@@ -154,13 +151,13 @@ func (j *Judge) whiten(r int, p *profile.Profile, g *profile.Group, t *track) {
 func (j *Judge) compare() {
 	s, d := &j.scratch, len(j.cols)
 	for g := range s.group {
-		if s.group[g] < 0 || !j.bank.Group(int32(g)).Factored {
+		if s.group[g] < 0 || !s.groups[g].Factored {
 			continue
 		}
 		for c := j.work; c < d; c++ {
 			s.col = s.col[:0]
 			for r := s.group[g]; r >= 0; r = s.next[r] {
-				if s.peer[r] && s.y[int(r)*d+c] == s.y[int(r)*d+c] {
+				if s.peer[r] && s.x[int(r)*d+c] == s.x[int(r)*d+c] {
 					s.col = append(s.col, s.z[int(r)*d+c])
 				}
 			}
@@ -168,7 +165,7 @@ func (j *Judge) compare() {
 			for r := s.group[g]; r >= 0; r = s.next[r] {
 				k := int(r)*d + c
 				lo, hi := m.All()
-				if s.peer[r] && s.y[k] == s.y[k] {
+				if s.peer[r] && s.x[k] == s.x[k] {
 					lo, hi = m.Without(s.z[k])
 				}
 				s.p[k] = apart(s.z[k], lo, hi)

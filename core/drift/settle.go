@@ -2,6 +2,7 @@ package drift
 
 import (
 	"math"
+	"slices"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/stat"
@@ -18,8 +19,7 @@ const (
 
 // settle decides the verdict of row r and tells it where it changed.
 func (j *Judge) settle(dst []ft.Verdict, f *ft.Frame, r int) []ft.Verdict {
-	i := j.scratch.index[r]
-	p, t := j.bank.At(i), &j.tracks[i]
+	p, t := &j.scratch.profiles[r], &j.tracks[j.scratch.index[r]]
 	v := &t.verdict
 	v.Slot, v.Life = f.Rows[r].Slot, p.Life
 	switch {
@@ -53,18 +53,22 @@ func worthTelling(v, told *ft.Verdict, ago int) bool {
 
 // decide fills the verdict of a judged row.
 func (j *Judge) decide(f *ft.Frame, r int) {
-	i := j.scratch.index[r]
-	p, t := j.bank.At(i), &j.tracks[i]
+	p, t := &j.scratch.profiles[r], &j.tracks[j.scratch.index[r]]
 	var s [parts]float64
 	level, lead := ft.Steady, partLoad
-	for k := range s {
-		s[k] = t.score[k] / t.raise(part(k))
+	mix := 0.0
+	for k := range j.parts() {
+		s[k] = t.score[k] / j.raise(t, k)
 		if s[k] > s[lead] {
-			lead = part(k)
+			lead = k
+		}
+		if k >= partSets && !j.sets[k-partSets].load {
+			mix = max(mix, s[k])
 		}
 		level = max(level, j.ladders[k].of(s[k]))
 	}
-	if j.pool.members > 2 && t.raise(partSelf) == 1 && max(s[partLoad], s[partRoutes], s[partSlope]) < 1 && s[partPeers] < agrees {
+	apart := max(s[partPeers], t.mixPeers)
+	if j.pool.members > 2 && j.raise(t, partSelf) == 1 && max(s[partLoad], t.routes, s[partSlope]) < 1 && apart < agrees {
 		level = min(level, ft.Low) // it alone is not coherent, nor do its peers stand apart from it: a blip
 	}
 	now := ft.InstantOf(f.At)
@@ -73,8 +77,9 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	v := &t.verdict
 	*v = ft.Verdict{
 		Slot: v.Slot, Life: v.Life, Level: level, Score: float32(s[lead]), SelfLoad: float32(s[partLoad]),
-		SelfResp: float32(max(s[partSelf], s[partSlope])), PeersLoad: float32(t.apart), PeersResp: float32(s[partPeers]),
-		Categories: float32(s[partRoutes]), Shared: float32(max(t.alike[partLoad], t.alike[partRoutes], t.alike[partSelf])), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
+		SelfResp: float32(max(s[partSelf], s[partSlope], mix)), PeersLoad: float32(t.apart), PeersResp: float32(apart),
+		Categories: float32(t.routes), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
+		Shared: float32(max(t.alike[ofLoad], t.alike[ofRoutes], t.alike[ofResponse], t.alike[ofMix])),
 	}
 	if lead == partPeers {
 		v.Channel = ft.Peers
@@ -91,60 +96,91 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 		return // on its way out: what it was stays said
 	}
 	v.Cause, v.Extent = j.cause(t, &s)
-	if v.Cause == ft.WorkloadChanged {
-		t.worked = max(t.worked, 1)
-		switch {
-		case t.score[partLoad] >= 1 || t.score[partRoutes] >= explains:
-			t.worked = lingers * j.learn
-		case t.outside: // a passing crest explains what comes with it, and nothing that stays when it is gone
-			t.worked = max(t.worked, recoverRows)
-		}
-	}
+	j.linger(t, v.Cause)
 	t.cause = v.Cause
-	j.why(f, r, &p, s[partSlope])
+	j.why(f, r, p, s[partSlope])
+}
+
+// linger notes for how long the cause may explain responses that outlast it.
+func (j *Judge) linger(t *track, cause ft.Cause) {
+	long := t.score[partLoad] >= 1 || t.rerouted()
+	switch cause {
+	case ft.WorkloadChanged:
+	case ft.DependencyChanged:
+		long = t.calls >= explains
+	case ft.CauseUnknown, ft.InstanceChanged:
+		return
+	}
+	if t.lasts != cause {
+		t.worked, t.lasts = 0, cause
+	}
+	t.worked = max(t.worked, 1)
+	switch {
+	case long:
+		t.worked = lingers * j.learn
+	case t.outside: // a passing crest explains what comes with it, and nothing that stays when it is gone
+		t.worked = max(t.worked, recoverRows)
+	}
 }
 
 // cause tells a changed workload from a changed instance, and one instance from the pool. t.score is before, s after
 // the self thresholds were raised for what the pool shares.
 func (j *Judge) cause(t *track, s *[parts]float64) (ft.Cause, ft.Extent) {
 	members := j.pool.members
-	routes := t.score[partRoutes] >= explains // explain more than what the load does
-	explained := routes || t.score[partLoad] >= 1 || t.outside
-	coherent := t.common[partSelf]
-	switch {
-	case routes:
-		coherent = t.common[partRoutes]
-	case explained:
-		coherent = t.common[partLoad] || t.outside && common(j.pool.outside, members)
-	}
-	sick := s[partPeers] >= 1 || s[partSlope] >= 1
+	routes := t.rerouted() // explain more than what the load does
+	calls := j.dependent(t)
+	explained := !calls && (routes || t.score[partLoad] >= 1 || t.outside)
+	coherent := j.coherent(t, routes, calls, explained)
+	apart := max(s[partPeers], t.mixPeers)
+	sick := apart >= 1 || s[partSlope] >= 1
 	if t.on && t.cause == ft.InstanceChanged { // what was found ill stays so while it is anything
-		sick = sick || s[partPeers] >= release || s[partSlope] >= release
+		sick = sick || apart >= release || s[partSlope] >= release
 	}
-	// Where the load of all drifts, it takes more to tell one of them from the others.
-	trusted := t.score[partLoad] < distant &&
-		(t.score[partLoad] < 1 || t.cause == ft.InstanceChanged || j.ladders[partPeers].of(s[partPeers]) >= ft.High)
+	// Where the load of all drifts, or what they call, it takes more to tell one of them from the others.
+	trusted := t.score[partLoad] < distant && t.calls < distant &&
+		(t.score[partLoad] < 1 && !calls || t.cause == ft.InstanceChanged || j.ladders[partPeers].of(s[partPeers]) >= ft.High)
 	switch {
-	case members > 1 && sick && t.apart < explains && (!explained || coherent && trusted):
+	case members > 1 && sick && t.apart < explains && (!explained && !calls || coherent && trusted):
 		return ft.InstanceChanged, ft.ThisInstance // its peers do the same work and show nothing of it
+	case calls:
+		return ft.DependencyChanged, j.reachCalls(t)
 	case coherent:
-		if explained || j.pool.cause == ft.WorkloadChanged {
+		switch {
+		case explained || j.pool.cause == ft.WorkloadChanged:
 			return ft.WorkloadChanged, ft.WholePool
+		case j.pool.cause == ft.DependencyChanged:
+			return ft.DependencyChanged, ft.WholePool
 		}
 		return ft.CauseUnknown, ft.WholePool
-	case explained && (t.cause != ft.InstanceChanged || max(t.score[partLoad], t.score[partRoutes]) >= 1):
+	case explained && (t.cause != ft.InstanceChanged || max(t.score[partLoad], t.routes) >= 1):
 		return ft.WorkloadChanged, j.reach(members)
 	case t.worked > 0 && s[partSlope] < 1:
-		return ft.WorkloadChanged, j.reach(members)
+		return t.lasts, j.reach(members)
 	case !j.knowsWork():
-		if members > 1 && s[partPeers] >= agrees {
+		if members > 1 && apart >= agrees {
 			return ft.InstanceChanged, ft.ThisInstance
 		}
 		return ft.CauseUnknown, ft.ExtentUnknown
-	case members > 1 && s[partPeers] < agrees && s[partSlope] < 1:
+	case members > 1 && apart < agrees && s[partSlope] < 1:
 		return ft.CauseUnknown, ft.ExtentUnknown // the peers show some of it
 	default:
 		return ft.InstanceChanged, ft.ThisInstance
+	}
+}
+
+// coherent tells whether the pool drifts alike in what explains the drift, or else in what leads it.
+func (j *Judge) coherent(t *track, routes, calls, explained bool) bool {
+	switch {
+	case calls:
+		return t.common[ofCalls]
+	case routes:
+		return t.common[ofRoutes]
+	case explained:
+		return t.common[ofLoad] || t.outside && common(j.pool.outside, j.pool.members)
+	case t.mix > t.score[partSelf]:
+		return t.common[ofMix]
+	default:
+		return t.common[ofResponse]
 	}
 }
 
@@ -157,4 +193,6 @@ func (j *Judge) reach(members int) ft.Extent {
 }
 
 // knowsWork tells whether the schema says anything of the work that is asked for.
-func (j *Judge) knowsWork() bool { return j.work > j.firstLoad || j.schema.Categories() > 0 }
+func (j *Judge) knowsWork() bool {
+	return j.work > j.firstLoad || slices.ContainsFunc(j.sets, func(s set) bool { return s.load })
+}

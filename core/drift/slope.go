@@ -33,9 +33,9 @@ func scaleRows(k int) int { return slopeEvery << (3 * k) }
 // lowest folds the unbounded columns of row r, the work removed, into the minima of the interval under way.
 func (j *Judge) lowest(r int, p *profile.Profile, g *profile.Group) {
 	d := len(j.cols)
-	y, z := j.scratch.y[r*d:(r+1)*d], j.scratch.z[r*d:(r+1)*d]
+	x, z := j.scratch.x[r*d:(r+1)*d], j.scratch.z[r*d:(r+1)*d]
 	for u, c := range j.unbounded {
-		if y[c] != y[c] {
+		if x[c] != x[c] {
 			continue
 		}
 		v := j.cols[c].back(p.Mu[c] + stat.Color(g.L, z, c, j.work))
@@ -55,9 +55,8 @@ func (j *Judge) grow() {
 		every *= slopeEvery
 		for r := range j.scratch.index {
 			if j.scratch.judged(r) {
-				i := j.scratch.index[r]
-				p := j.bank.At(i)
-				j.close(&p, &j.tracks[i], k)
+				p := &j.scratch.profiles[r]
+				j.close(p, r, k)
 				if !j.scratch.peer[r] { // no peers to compare it with: still learnt, or held
 					clear(p.Grown[k*len(j.unbounded) : (k+1)*len(j.unbounded)])
 				}
@@ -72,11 +71,15 @@ func (j *Judge) grow() {
 }
 
 // close shifts the lowest value of scale k into its minima and into the next scale's interval.
-func (j *Judge) close(p *profile.Profile, t *track, k int) {
-	n := len(j.unbounded)
+func (j *Judge) close(p *profile.Profile, r, k int) {
+	n, d := len(j.unbounded), len(j.cols)
+	t := &j.tracks[j.scratch.index[r]]
 	some := false
-	for u := range n {
+	for u, c := range j.unbounded {
 		low := p.Lowest[k*n+u]
+		if y := j.scratch.y[r*d+c]; low == 0 && c >= j.firstSlow && y == y {
+			low = p.MinimaOf(k, u)[profile.Minima-1] // there was no reading: it is held
+		}
 		if low == 0 {
 			continue
 		}
@@ -109,6 +112,9 @@ func (j *Judge) growth(p *profile.Profile, k, u int) (rise float64, steady bool)
 		return 0, false
 	}
 	m := p.MinimaOf(k, u)[profile.Minima-have:]
+	if m[0] == 0 { // it came later than the others
+		return 0, false
+	}
 	slope, concord := stat.TheilSen(m)
 	late, _ := stat.TheilSen(m[have/2:])
 	return slope * float64(have-1), slope > 0 && concord >= slopeConcord && late >= slopeLasting*slope
@@ -118,12 +124,12 @@ func (j *Judge) growth(p *profile.Profile, k, u int) (rise float64, steady bool)
 // is healthy.
 func (j *Judge) outgrow(g int32, k, u int) {
 	s, n := &j.scratch, len(j.unbounded)
-	group := j.bank.Group(g)
+	group := &s.groups[g]
 	for _, young := range [2]bool{true, false} {
 		s.col = s.col[:0]
 		for r := s.group[g]; r >= 0; r = s.next[r] {
 			if j.ofAge(r, k, young) {
-				p := j.bank.At(s.index[r])
+				p := &s.profiles[r]
 				s.col = append(s.col, p.Grown[k*n+u])
 			}
 		}
@@ -132,7 +138,7 @@ func (j *Judge) outgrow(g int32, k, u int) {
 			if !j.ofAge(r, k, young) {
 				continue
 			}
-			p := j.bank.At(s.index[r])
+			p := &s.profiles[r]
 			grown := &p.Grown[k*n+u]
 			raw := *grown
 			t := &j.tracks[s.index[r]]
@@ -145,7 +151,7 @@ func (j *Judge) outgrow(g int32, k, u int) {
 				*grown = max(0, more)
 			}
 			if !t.frozen && p.Filled[k] >= leastMinima {
-				j.learnGrowth(&group, &p, k, u, *grown)
+				j.learnGrowth(group, p, k, u, *grown)
 			}
 		}
 	}

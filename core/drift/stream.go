@@ -37,37 +37,47 @@ const (
 // stream folds row r into the smoothed streams of its profile and fills its drift vector.
 func (j *Judge) stream(f *ft.Frame, r int) {
 	s, d := &j.scratch, len(j.cols)
-	i := s.index[r]
-	p, t := j.bank.At(i), &j.tracks[i]
-	g := j.bank.Group(p.Group)
-	y, z, beyond, w := s.y[r*d:(r+1)*d], s.z[r*d:(r+1)*d], s.p[r*d:(r+1)*d], s.w[r*d:(r+1)*d]
+	p, t := &s.profiles[r], &j.tracks[s.index[r]]
+	g := &s.groups[p.Group]
+	y, x, z, beyond, w := s.y[r*d:(r+1)*d], s.x[r*d:(r+1)*d], s.z[r*d:(r+1)*d], s.p[r*d:(r+1)*d], s.w[r*d:(r+1)*d]
 	for c := j.work; c < d; c++ {
-		v, b := z[c], beyond[c]
-		if y[c] != y[c] {
-			if t.stale[c]++; t.stale[c] <= staleRows {
-				w[c] = p.Self[d+c] * g.Inv[d+c]
-				continue
-			}
-			t.stale[c], v, b = staleRows, 0, 0
-		} else {
-			t.stale[c] = 0
+		if v, b, news := j.news(t, c, y[c], x[c], z[c], beyond[c]); news {
+			m := push(p.Hist, p.Self, c, d, v)
+			note(p.PeersHist, p.Peers, c, d, b, math.Abs(m) > usualAt)
 		}
-		if b != b {
-			b = 0
-		}
-		m := push(p.Hist, p.Self, c, d, v)
-		note(p.PeersHist, p.Peers, c, d, b, math.Abs(m) > usualAt)
 		w[c] = p.Self[d+c] * g.Inv[d+c]
 	}
-	t.self = j.distance(p.Self, g.Inv, &p.Norm)
-	t.peers = j.distance(p.Peers, g.PInv, &p.PeersNorm)
-	j.step(r, &p, &g)
-	t.load = 0
+	t.dev[partSelf] = j.distance(p.Self, g.Inv, &p.Norm)
+	t.dev[partPeers] = j.distance(p.Peers, g.PInv, &p.PeersNorm)
+	j.depends(r, p, g, t)
+	j.step(r, p, g)
+	load := 0.0
 	for c := j.firstLoad; c < j.work; c++ {
-		t.load += w[c] * w[c]
+		load += w[c] * w[c]
 	}
-	t.load = math.Sqrt(t.load)
-	t.routes = j.routes(f, r, &p, &g)
+	t.dev[partLoad] = math.Sqrt(load)
+	j.categories(f, r, p, g, t)
+}
+
+// news gives the next innovation of column c and its part beyond the peers, if there is one: a slow column is held
+// between its readings, and one that is missing for long is taken to be as expected.
+func (j *Judge) news(t *track, c int, y, x, z, beyond float64) (v, b float64, news bool) {
+	if x != x {
+		if c >= j.firstSlow && y == y {
+			t.stale[c] = 0
+			return 0, 0, false
+		}
+		if t.stale[c] < staleRows {
+			t.stale[c]++
+			return 0, 0, false
+		}
+		return 0, 0, true
+	}
+	t.stale[c] = 0
+	if beyond != beyond {
+		beyond = 0
+	}
+	return z, beyond, true
 }
 
 // push gives column c its next innovation, smooths the median of the recent ones and returns it.
@@ -122,7 +132,8 @@ var loadFloor = [profile.Spans]float64{0.12, 0.15, 0.2}
 func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 	s, d := &j.scratch, len(j.cols)
 	t := &j.tracks[s.index[r]]
-	t.outside = false
+	t.outside, t.falls = false, false
+	most := 0.0
 	for c := j.firstLoad; c < j.work; c++ {
 		v := s.y[r*d+c]
 		if v != v {
@@ -144,6 +155,10 @@ func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 			if math.Abs(dev) > math.Abs(s.w[r*d+c]) {
 				s.w[r*d+c] = dev
 			}
+		}
+		if math.Abs(s.w[r*d+c]) > math.Abs(most) {
+			most = s.w[r*d+c]
+			t.falls = most < 0
 		}
 	}
 }
@@ -167,67 +182,4 @@ func (j *Judge) follow(p *profile.Profile, c int, v float64) {
 // loads are the deviations of the streams of load column c.
 func loads(p *profile.Profile, c, d int) [profile.Spans]float64 {
 	return [profile.Spans]float64{p.Self[2*d+c] - p.Fast[c], p.Self[d+c] - p.Fast[c], p.Self[d+c] - p.Mu[c]}
-}
-
-// The spans over which category counts are summed, in rows, and what their comparison rests on.
-var windowKeep = [profile.Windows]float64{1 - 1.0/4, 1 - 1.0/20}
-
-const (
-	leastCounts = 20   // windows with fewer requests are not compared
-	leastCount  = 0.5  // of a category, decayed, is none
-	leastRef    = 200  // nor are references with fewer
-	rhoFloor    = 0.01 // correlation of counts: differences of shares by a few per cent are no drift
-	rhoPrior    = 200  // rows that the floor is worth
-	unseenShare = 0.02 // of the reference is spread over all categories: what was never seen is rare, not impossible
-)
-
-// routes folds the row's counts and gives the deviation of the route mix.
-func (j *Judge) routes(f *ft.Frame, r int, p *profile.Profile, g *profile.Group) float64 {
-	n := j.schema.Categories()
-	if n == 0 {
-		return 0
-	}
-	counts := f.Counts[r*n : (r+1)*n]
-	for k, keep := range windowKeep {
-		win := p.Window[k*n : (k+1)*n]
-		for c, v := range counts {
-			win[c] = win[c]*keep + float64(v)
-		}
-	}
-	t := &j.tracks[j.scratch.index[r]]
-	t.rho = 0
-	if p.Reference < leastRef {
-		return 0
-	}
-	share := j.scratch.share
-	shares(share, p.Ref, p.Window[(profile.Windows-1)*n:], p.Reference)
-	best := 0.0
-	for k := range windowKeep {
-		gt, total, used := stat.GTest(p.Window[k*n:(k+1)*n], share)
-		if total < leastCounts || used < 2 {
-			continue
-		}
-		free := float64(used - 1)
-		if k == profile.Windows-1 {
-			t.rho = max(0, (gt/free-1-total/p.Reference)/(total-1))
-		}
-		best = max(best, gt/stat.Overdispersion(total, max(rhoFloor, g.Rho), p.Reference)-free)
-	}
-	return math.Sqrt(best)
-}
-
-// shares turns reference counts into shares, which are 0 only for a category that neither the reference nor the
-// window has.
-func shares(dst, ref, window []float64, total float64) {
-	known := 0.0
-	for c := range dst {
-		dst[c] = 0
-		if ref[c] >= leastCount || window[c] >= leastCount {
-			dst[c] = 1
-			known++
-		}
-	}
-	for c := range dst {
-		dst[c] *= (1-unseenShare)*ref[c]/total + unseenShare/known
-	}
 }

@@ -2,6 +2,7 @@ package drift
 
 import (
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
 )
 
 // track is the state of a profile's verdict. It has no pointers.
@@ -14,20 +15,28 @@ type track struct {
 	stale [ft.MaxDimensions]uint8
 
 	// Deviations of this row, and those divided by their thresholds.
-	load, routes, self, peers, slopes float64
-	slopeCol, slopeScale              int
-	grows                             uint64 // a bit for each scale and unbounded column: its growth is steady
-	rho                               float64
-	widen                             float64
-	score                             [parts]float64
-	apart                             float64        // load or routes relative to the peers'
-	outside                           bool           // the load is outside of its learnt range: responses are not trusted
-	alike                             [parts]float64 // share of the pool that drifts alike
-	common                            [parts]bool    // enough of the pool does
+	dev, score           [parts]float64
+	slopeCol, slopeScale int
+	grows                uint64 // a bit for each scale and unbounded column: its growth is steady
+	widen                float64
+	apart                float64                               // load or routes relative to the peers'
+	outside              bool                                  // the load is outside of its learnt range: responses are not trusted
+	falls                bool                                  // it is less load that drifts
+	routes, mix          float64                               // the greatest scores of the sets that are asked for, and of those that are answered
+	mixPeers             float64                               // of the latter, what the peers do not show
+	rho                  [profile.MaxSets]float64              // correlation of this row's counts, -1 for none
+	recent               [profile.MaxSets][lastingRows]float64 // the last deviations of each set
+	window               [profile.MaxSets]uint8                // the strangest of each set's windows
+	calls, rest          float64                               // score of the dependencies, and of what they do not explain
+	called               int                                   // rows for which it still counts as one that makes calls
+	alike                [aspects]float64                      // share of the pool that drifts alike
+	common               [aspects]bool                         // enough of the pool does
+	stirred, roused      int                                   // rows since the routes began to stir, and a response
 
 	above  [parts]uint32 // levels of the calibration grid that are on
 	frozen bool
-	worked float64 // rows for which a past change of work still explains responses
+	worked float64  // rows for which a past change still explains responses: of the work, or of what it calls
+	lasts  ft.Cause // that change
 	episode
 	verdict ft.Verdict
 	told    ft.Verdict
@@ -59,6 +68,9 @@ func (e *episode) follow(now ft.Instant, score float64, level ft.Level) ft.Level
 		if e.rise == 0 {
 			e.rise = now
 		}
+	}
+	if e.below >= calmRows && e.level > ft.Low {
+		e.level, e.lower, e.most = ft.Low, 0, 0
 	}
 	if level >= ft.Low {
 		e.on = true
@@ -151,13 +163,26 @@ func (j *Judge) begin(i int32) {
 		copy(p.Mu, g.Mu)
 		copy(p.Cand, g.Mu)
 		copy(p.Fast, g.Fast)
+		for c := range j.firstSlow {
+			if g.Ever.Has(c) && settled(&g, c) {
+				p.Counts = p.Counts.With(c)
+			}
+		}
+		j.lend(&p, &g)
 	}
 	for k := range p.Norm {
-		p.Norm[k] = float64(len(j.cols)-j.work) / 2
+		p.Norm[k] = float64(j.firstSlow-j.work) / 2
 		p.PeersNorm[k] = p.Norm[k] / 2
 	}
 	t.verdict = ft.Verdict{Slot: ft.Slot(max(t.slot, 0)), Life: p.Life}
 	t.told = t.verdict
+}
+
+// quiet forgets the streams of the last seconds and what they were rated at.
+func (t *track) quiet(p *profile.Profile) {
+	p.Quiet()
+	t.dev, t.stirred, t.roused = [parts]float64{}, 0, 0
+	t.recent = [profile.MaxSets][lastingRows]float64{}
 }
 
 // sweep forgets the profiles that have been out of the frames for long.
@@ -179,7 +204,7 @@ func (j *Judge) sweep() {
 func (j *Judge) quietAll() {
 	for i := range j.tracks {
 		if p := j.bank.At(int32(i)); p.Group >= 0 {
-			p.Quiet()
+			j.tracks[i].quiet(&p)
 		}
 	}
 }

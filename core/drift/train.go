@@ -15,7 +15,6 @@ const (
 	unclipped    = 20  // not the first rows
 	varAt        = squareAt
 	normRows     = 600.0
-	refRows      = 1200.0 // the category reference forgets in so many rows
 	shrinkRows   = 2.0 * rowsPer
 	leastShrink  = 0.02
 	groupEvery   = 8
@@ -26,9 +25,8 @@ const (
 // train folds row r into what is learnt: not while an action is under way, and not while it or the pool drifts; then
 // a candidate is learnt beside the profile.
 func (j *Judge) train(f *ft.Frame, r int) {
-	i := j.scratch.index[r]
-	p, t := j.bank.At(i), &j.tracks[i]
-	g := j.bank.Group(p.Group)
+	p, t := &j.scratch.profiles[r], &j.tracks[j.scratch.index[r]]
+	g := &j.scratch.groups[p.Group]
 	p.Lived++
 	judged := j.scratch.judged(r)
 	if judged && p.Rows >= p.Need {
@@ -37,22 +35,22 @@ func (j *Judge) train(f *ft.Frame, r int) {
 	if f.Rows[r].Held {
 		return
 	}
-	j.recent(r, &p, &g, t)
+	j.recent(r, p, g, t)
 	if t.frozen {
-		j.candidate(f, r, &p, t)
+		j.candidate(f, r, p, t)
 		return
 	}
 	p.Candidate = 0
-	j.scatter(r, &p, &g)
-	j.locate(r, &p, &g, t)
-	j.mix(f, r, p.Ref, &p.Reference)
+	j.scatter(r, p, g)
+	j.locate(r, p, g, t)
+	j.learnSets(f, r, p, g, t)
 	p.Rows++
 	if !p.Anchored && p.Rows >= j.learn {
 		copy(p.Anchor, p.Mu)
 		p.Anchored = true
 	}
-	if judged && !j.unsettled(&p) {
-		j.scales(r, &p, &g, t)
+	if judged && !j.unsettled(p) {
+		j.scales(r, p, g, t)
 	}
 }
 
@@ -62,13 +60,12 @@ func (j *Judge) calibrate(t *track, held bool) {
 	if held || t.frozen {
 		days = 0
 	}
-	dev := [parts]float64{t.load, t.routes, t.self, t.peers, t.slopes}
-	for k := range dev {
+	for k := range j.parts() {
 		if held {
 			t.above[k] = 0
 			continue
 		}
-		t.above[k] = j.bank.Tails[k].Fold(t.above[k], dev[k]/t.raise(part(k)), clipAlarm*j.ladders[k].low, days)
+		t.above[k] = j.bank.Tails[k].Fold(t.above[k], t.dev[k]/j.raise(t, k), clipAlarm*j.ladders[k].low, days)
 	}
 }
 
@@ -87,42 +84,78 @@ func (j *Judge) scatter(r int, p *profile.Profile, g *profile.Group) {
 		return
 	}
 	s, d := &j.scratch, len(j.cols)
-	e, y := s.dev, s.y[r*d:(r+1)*d]
-	if g.Rows == 0 {
-		for c := range j.cols {
-			f := 2 * j.cols[c].floor(p.Mu[c])
-			g.Cov[stat.PackedLen(c)+c] = f * f
-		}
+	e, y, a, read := s.dev, s.y[r*d:(r+1)*d], s.weight, s.read[r]
+	first := g.Rows == 0
+	if first {
 		g.Rows = quickRows / 2
 	}
+	usual := stat.Step(g.Rows, 1, 1/scatterRows)
 	for c := range e {
+		if !read.Has(c) {
+			e[c] = math.NaN()
+			continue
+		}
+		if !g.Known.Has(c) {
+			j.meet(p, g, c, first)
+		}
+		a[c] = usual
+		if g.Late.Has(c) {
+			a[c] = stat.Step(g.Seen[c], 1, max(1, j.cols[c].every)/scatterRows)
+			g.Seen[c]++
+		}
 		bound := spreadAt * math.Sqrt(g.Cov[stat.PackedLen(c)+c])
 		e[c] = min(max(y[c]-p.Mu[c], -bound), bound)
 	}
-	stat.FoldCov(g.Cov, e, stat.Step(g.Rows, 1, 1/scatterRows))
+	stat.FoldCov(g.Cov, e, a)
 	g.Rows++
 	g.Pending++
 }
 
-// locate moves the location towards the row.
+// meet begins the scatter of a column. One that comes later than the first has counts of its own.
+func (j *Judge) meet(p *profile.Profile, g *profile.Group, c int, first bool) {
+	f := 2 * j.cols[c].floor(p.Mu[c])
+	g.Cov[stat.PackedLen(c)+c] = f * f
+	g.Known = g.Known.With(c)
+	if !first || c >= j.firstSlow {
+		g.Late = g.Late.With(c)
+		g.Seen[c], g.Tuned[c] = quickRows/2, 0
+	}
+}
+
+// settled tells whether a group knows the scatter of a column well enough to judge by it.
+func settled(g *profile.Group, c int) bool {
+	return g.Known.Has(c) && (!g.Late.Has(c) || g.Seen[c] >= lateReads)
+}
+
+// locate moves the location towards what is new in the row, and lets columns count that have enough values.
 func (j *Judge) locate(r int, p *profile.Profile, g *profile.Group, t *track) {
 	s, d := &j.scratch, len(j.cols)
-	y := s.y[r*d : (r+1)*d]
+	y, read, caution := s.y[r*d:(r+1)*d], s.read[r], t.caution()
 	least := 1 / (locationSpans * j.learn)
 	own, prior := stat.Step(p.Rows, forget, least), stat.Step(p.Rows+priorRows, 1, least)
 	for c, v := range y {
-		e := v - p.Mu[c]
-		if e != e {
+		if !read.Has(c) {
 			continue
 		}
-		a, clip := own, p.Rows >= unclipped && g.Factored
-		if p.Prior && c >= j.firstLoad && (j.cols[c].slope < 0 || v > g.Mu[c]) {
+		e, every, a := v-p.Mu[c], max(1, j.cols[c].every), own
+		if p.Seen[c] != p.Rows {
+			a = stat.Step(p.Seen[c], forget, min(1, every*least))
+		}
+		clip := p.Seen[c] >= unclipped && g.Factored
+		if p.Prior && g.Ever.Has(c) && c >= j.firstLoad && (j.cols[c].slope < 0 || v > g.Mu[c]) {
 			a, clip = prior, c >= j.work // the group knows better, except what a new life has yet to fill
+			if c >= j.firstSlow {
+				a = stat.Step(p.Seen[c]+priorRows/every, 1, min(1, every*least))
+			}
 		}
 		if clip {
 			e = min(max(e, -trainAt*g.Scale[c]), trainAt*g.Scale[c])
 		}
-		p.Mu[c] += a * t.caution() * e
+		p.Mu[c] += a * caution * e
+		p.Seen[c]++
+		if !p.Counts.Has(c) && settled(g, c) {
+			j.count(p, g, c)
+		}
 	}
 	if p.Rows >= j.learn/2 && (j.tick+uint64(r))%groupEvery == 0 {
 		a := stat.Step(g.Located/groupEvery, 1, groupEvery*least)
@@ -167,17 +200,21 @@ func (j *Judge) recent(r int, p *profile.Profile, g *profile.Group, t *track) {
 	}
 }
 
-// mix folds the row's counts into a category reference.
-func (j *Judge) mix(f *ft.Frame, r int, ref []float64, total *float64) {
-	n := j.schema.Categories()
-	if n == 0 {
+// count lets a column count if it has enough values.
+func (j *Judge) count(p *profile.Profile, g *profile.Group, c int) {
+	enough := float64(newReads)
+	if c >= j.firstSlow && p.Prior && g.Ever.Has(c) {
+		enough = knownReads
+	}
+	if p.Seen[c] < enough {
 		return
 	}
-	keep := 1 - 1/refRows
-	*total *= keep
-	for c, v := range f.Counts[r*n : (r+1)*n] {
-		ref[c] = ref[c]*keep + float64(v)
-		*total += float64(v)
+	p.Counts = p.Counts.With(c)
+	if c >= j.firstSlow {
+		for k := range p.Norm { // its share of the forms is not known yet
+			p.Norm[k] += 0.5
+			p.PeersNorm[k] += 0.25
+		}
 	}
 }
 
@@ -201,10 +238,7 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 			envelop(&g.Var[k*d+c], math.Abs(v), up)
 		}
 	}
-	for k := range profile.Spans {
-		learnSquares(g.Var[k*d+j.work:(k+1)*d], p.Self[k*d+j.work:(k+1)*d], a)
-		learnSquares(g.PVar[k*d+j.work:(k+1)*d], p.Peers[k*d+j.work:(k+1)*d], a)
-	}
+	j.learnSquares(r, p, g, a)
 	g.Streamed++
 	own := stat.Step(p.Rows+normRows/2, 1, 1/normRows)
 	responses := float64(d - j.work)
@@ -214,17 +248,27 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 		q = j.form(p.Peers, g.PInv, k)
 		p.PeersNorm[k] += own * (min(q, 3*p.PeersNorm[k]+responses) - p.PeersNorm[k])
 	}
-	if p.Reference >= leastRef {
-		g.Rho += stat.Step(g.RhoRows+rhoPrior, 1, 1/scatterRows) * (min(t.rho, 10*rhoFloor) - g.Rho)
-		g.RhoRows++
-	}
+	j.learnRho(g, t)
 }
 
-// learnSquares moves healthy mean squares towards those of v, clipped.
-func learnSquares(mean, v []float64, a float64) {
-	v = v[:len(mean)]
-	for i, m := range mean {
-		mean[i] = m + a*(min(v[i]*v[i], varAt)-m)
+// learnSquares moves the healthy mean squares of the columns that are new in the row towards theirs, clipped.
+func (j *Judge) learnSquares(r int, p *profile.Profile, g *profile.Group, usual float64) {
+	d := len(j.cols)
+	x := j.scratch.x[r*d : (r+1)*d]
+	for c := j.work; c < d; c++ {
+		if x[c] != x[c] {
+			continue
+		}
+		a := usual
+		if g.Late.Has(c) {
+			a = stat.Step(g.Tuned[c], 1, max(1, j.cols[c].every)/scatterRows)
+			g.Tuned[c]++
+		}
+		for k := c; k < profile.Spans*d; k += d {
+			v, b := p.Self[k], p.Peers[k]
+			g.Var[k] += a * (min(v*v, varAt) - g.Var[k])
+			g.PVar[k] += a * (min(b*b, varAt) - g.PVar[k])
+		}
 	}
 }
 
@@ -243,10 +287,10 @@ func (j *Judge) refresh() {
 		if j.scratch.group[g] < 0 {
 			continue
 		}
-		group := j.bank.Group(int32(g))
+		group := &j.scratch.groups[g]
 		due := max(16, min(group.Rows/8, 2000))
 		if group.Pending >= due || !group.Factored && group.Rows >= 2*quickRows {
-			j.factor(&group, j.bank.At(j.scratch.index[j.scratch.group[g]]).Mu)
+			j.factor(group, j.scratch.profiles[j.scratch.group[g]].Mu)
 		}
 	}
 }
@@ -263,20 +307,28 @@ func (j *Judge) factor(g *profile.Group, mu []float64) {
 		f := j.cols[c].floor(at)
 		s.ridge[c] = f * f
 		g.Scale[c] = math.Sqrt(g.Cov[stat.PackedLen(c)+c] + s.ridge[c])
+		n := g.Rows
+		if g.Late.Has(c) {
+			n = g.Seen[c] * min(rowsPer, max(1, j.cols[c].every)) // readings of slow columns depend less on one another
+		}
+		d := float64(len(j.cols) - j.work)
+		s.shrink[c] = max(leastShrink, d/(d+n/shrinkRows))
 	}
-	d := float64(len(j.cols) - j.work)
-	shrink := max(leastShrink, d/(d+g.Rows/shrinkRows))
-	stat.Factor(g.L, g.Cov, s.ridge, j.work, shrink)
-	inverse(g.Inv, g.Var, len(j.cols), g.Streamed)
-	inverse(g.PInv, g.PVar, len(j.cols), g.Streamed)
+	stat.Factor(g.L, g.Cov, s.ridge, j.work, s.shrink)
+	j.inverse(g.Inv, g.Var, g)
+	j.inverse(g.PInv, g.PVar, g)
 	g.Factored, g.Pending = true, 0
 }
 
 // inverse turns healthy mean squares into the inverses of scales, drawn to the prior while there are few rows.
-func inverse(dst, square []float64, d int, rows float64) {
+func (j *Judge) inverse(dst, square []float64, g *profile.Group) {
+	d := len(j.cols)
 	for k, v := range square {
-		span := k / d
-		n := rows / spanRows[span]
+		span, n := k/d, g.Streamed
+		if g.Late.Has(k % d) {
+			n = g.Tuned[k%d]
+		}
+		n /= spanRows[span]
 		prior := spanPrior[span] * spanPrior[span]
 		dst[k] = 1 / max(math.Sqrt((spanPriorRows*prior+n*v)/(spanPriorRows+n)), spanFloor[span])
 	}
@@ -290,14 +342,20 @@ func (j *Judge) candidate(f *ft.Frame, r int, p *profile.Profile, t *track) {
 		copy(p.Cand, p.Mu)
 		clear(p.RefCand)
 	}
-	a := stat.Step(p.Candidate, forget, 1/(locationSpans*j.learn))
+	least := 1 / (locationSpans * j.learn)
+	a := stat.Step(p.Candidate, forget, least)
 	for c, v := range s.y[r*d : (r+1)*d] {
-		if e := v - p.Cand[c]; e == e {
-			p.Cand[c] += a * e
+		if !s.read[r].Has(c) {
+			continue
 		}
+		w := a
+		if c >= j.firstSlow {
+			every := j.cols[c].every
+			w = stat.Step(p.Candidate/every, forget, min(1, every*least))
+		}
+		p.Cand[c] += w * (v - p.Cand[c])
 	}
-	total := 0.0
-	j.mix(f, r, p.RefCand, &total)
+	j.candidateSets(f, r, p)
 	p.Candidate++
 	due := adoptSpans * j.learn
 	work := t.cause == ft.WorkloadChanged || !t.on && j.pool.cause == ft.WorkloadChanged
@@ -309,20 +367,19 @@ func (j *Judge) candidate(f *ft.Frame, r int, p *profile.Profile, t *track) {
 	}
 	copy(p.Mu, p.Cand)
 	copy(p.Fast, p.Cand)
-	copy(p.Ref, p.RefCand)
-	p.Reference = 0
-	for _, v := range p.Ref {
-		p.Reference += v
+	j.adoptSets(p)
+	for c := range p.Seen {
+		p.Seen[c] = min(p.Seen[c], j.learn)
 	}
 	p.Rows, p.Candidate = j.learn, 0
-	p.Quiet()
+	t.quiet(p)
 	t.episode, t.worked, t.frozen = episode{}, 0, false
 }
 
 // harmless tells whether the candidate leaves latency and errors as they were and stays near the anchor in what can
 // grow without bound.
 func (j *Judge) harmless(p *profile.Profile) bool {
-	g := j.bank.Group(p.Group)
+	g := &j.scratch.groups[p.Group]
 	for c := j.work; c < len(j.cols); c++ {
 		col := &j.cols[c]
 		if objective := col.Unit == "s" || col.Name == ft.DimErrors; objective && p.Cand[c] > p.Mu[c]+2*g.Scale[c] {

@@ -42,11 +42,11 @@ const (
 func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 	s, d := &j.scratch, len(j.cols)
 	t := &j.tracks[s.index[r]]
-	g := j.bank.Group(p.Group)
+	g := &s.groups[p.Group]
 	y := s.y[r*d : (r+1)*d]
 	var rank ranking
 	for c := j.work; c < d; c++ {
-		if y[c] != y[c] {
+		if y[c] != y[c] || !p.Counts.Has(c) {
 			continue
 		}
 		dev := stat.Color(g.L, p.Self[d:2*d], c, j.work)
@@ -57,7 +57,7 @@ func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 		least := worthWhy
 		if j.cols[c].slope >= 0 { // what grows is at its present height, not at that of some rows ago
 			least /= 2
-			if last := stat.Color(g.L, s.z[r*d:(r+1)*d], c, j.work); math.Abs(last) > math.Abs(dev) {
+			if last := stat.Color(g.L, s.z[r*d:(r+1)*d], c, j.work); s.x[r*d+c] == s.x[r*d+c] && math.Abs(last) > math.Abs(dev) {
 				dev = last
 			}
 		}
@@ -69,18 +69,20 @@ func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 		if math.Abs(z) < least {
 			continue
 		}
-		usual := j.usual(y, c, p, &g)
+		usual := j.usual(y, c, p, g)
+		key := min(math.Abs(z), strong) * j.cols[c].importance
+		if c < j.own && t.verdict.Cause == ft.DependencyChanged {
+			key += workFirst
+		}
 		rank.offer(candidate{
-			min(math.Abs(z), strong) * j.cols[c].importance,
+			key,
 			ft.Contribution{Dim: uint8(j.cols[c].index), N: 1, Z: float32(z), Value: float32(j.cols[c].back(y[c])), Usual: float32(usual)},
 		})
 	}
 	if t.verdict.Cause == ft.WorkloadChanged {
 		j.workWhy(&rank, r, p)
-		if t.score[partRoutes] >= explains {
-			j.routeWhy(&rank, p)
-		}
 	}
+	j.setsWhy(&rank, p, t, t.verdict.Cause)
 	rank.fill(&t.verdict.Why)
 	j.attachForecast(f, t, p)
 }
@@ -112,24 +114,41 @@ func (j *Judge) workWhy(rank *ranking, r int, p *profile.Profile) {
 	}
 }
 
-// routeWhy offers the categories whose share changed: Value and Usual are shares.
-func (j *Judge) routeWhy(rank *ranking, p *profile.Profile) {
-	n := j.schema.Categories()
-	win := p.Window[(profile.Windows-1)*n:]
+// mixImportance is that of a category of a response set.
+const mixImportance = 1.3
+
+// setsWhy offers the categories of the sets that drift: those that are asked for where they are the cause, and those
+// that are answered where they are not.
+func (j *Judge) setsWhy(rank *ranking, p *profile.Profile, t *track, cause ft.Cause) {
+	for k := range j.sets {
+		score := t.score[partSets+part(k)]
+		switch worked := cause == ft.WorkloadChanged; {
+		case j.sets[k].load && worked && (score >= explains || score >= stirs && t.rerouted()):
+			j.setWhy(rank, p, k, func(z float64) float64 { return workFirst + z })
+		case !j.sets[k].load && score >= explains:
+			j.setWhy(rank, p, k, func(z float64) float64 { return min(z, strong) * mixImportance })
+		}
+	}
+}
+
+// setWhy offers the categories of set k whose share changed: Value and Usual are shares.
+func (j *Judge) setWhy(rank *ranking, p *profile.Profile, k int, key func(z float64) float64) {
+	s := &j.sets[k]
+	win := j.windowOf(p, s, profile.Windows-1)
 	total := 0.0
 	for _, v := range win {
 		total += v
 	}
-	if total == 0 || p.Reference == 0 {
+	if total == 0 || p.Reference[k] == 0 {
 		return
 	}
-	for c := range n {
-		now, usual := win[c]/total, p.Ref[c]/p.Reference
-		sd := math.Sqrt(usual*(1-usual)*(1/total+rhoFloor) + 1e-4)
+	for c := range win {
+		now, usual := win[c]/total, p.Ref[s.begin+c]/p.Reference[k]
+		sd := math.Sqrt(max(0, usual*(1-usual))*(1/total+rhoFloor) + 1e-4)
 		z := (now - usual) / sd
 		if math.Abs(z) >= worthWhy {
-			rank.offer(candidate{workFirst + math.Abs(z), ft.Contribution{
-				Dim: uint8(c), N: 2, Z: float32(z), Value: float32(now), Usual: float32(usual),
+			rank.offer(candidate{key(math.Abs(z)), ft.Contribution{
+				Dim: uint8(s.begin + c), N: 2, Z: float32(z), Value: float32(now), Usual: float32(usual),
 			}})
 		}
 	}
@@ -177,7 +196,7 @@ func (j *Judge) poolWhy(v *ft.Verdict) {
 			continue
 		}
 		key := min(math.Abs(z), strong) * j.cols[c].importance
-		if c < j.work && v.Cause == ft.WorkloadChanged {
+		if c < j.work && v.Cause == ft.WorkloadChanged || c >= j.work && c < j.own && v.Cause == ft.DependencyChanged {
 			key += workFirst
 		}
 		value, usual := j.middleOf(c)
@@ -185,13 +204,14 @@ func (j *Judge) poolWhy(v *ft.Verdict) {
 			Dim: uint8(j.cols[c].index), N: 1, Z: float32(z), Value: float32(value), Usual: float32(usual),
 		}})
 	}
-	if v.Cause == ft.WorkloadChanged && v.Categories >= explains {
-		for r := range s.index {
-			if s.judged(r) && s.peer[r] && j.tracks[s.index[r]].score[partRoutes] >= explains {
-				p := j.bank.At(s.index[r])
-				j.routeWhy(&rank, &p)
-				break
-			}
+	of := ofMix
+	if v.Cause == ft.WorkloadChanged {
+		of = ofRoutes
+	}
+	for r := range s.index {
+		if s.judged(r) && s.peer[r] && j.tracks[s.index[r]].of(of) >= explains {
+			j.setsWhy(&rank, &s.profiles[r], &j.tracks[s.index[r]], v.Cause)
+			break
 		}
 	}
 	rank.fill(&v.Why)
@@ -206,8 +226,8 @@ func (j *Judge) middleOf(c int) (value, usual float64) {
 			if !s.judged(r) || !s.peer[r] || s.y[r*d+c] != s.y[r*d+c] {
 				continue
 			}
-			p := j.bank.At(s.index[r])
-			g := j.bank.Group(p.Group)
+			p := &s.profiles[r]
+			g := &s.groups[p.Group]
 			switch {
 			case k == 0 && c < j.work:
 				s.col = append(s.col, j.cols[c].back(p.Self[d+c]))

@@ -1,7 +1,9 @@
 package profile
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/stat"
@@ -20,18 +22,26 @@ const (
 type Shape struct {
 	Columns    int // d, at most [ft.MaxDimensions]
 	Work       int // leading columns that responses are conditioned on
-	Categories int
+	Slow       int // last columns, which have a reading in some frames only
 	Unbounded  int // columns whose slope is watched
+	Categories int // in all sets
+	Sets       int // of categories
 }
 
-// MaxCategories is the most categories that a shape may have.
-const MaxCategories = 256
+// The most categories, and sets of them, that a shape may have.
+const (
+	MaxCategories = ft.MaxCategories
+	MaxSets       = 8
+)
 
 func (s Shape) check() error {
-	if s.Columns < 0 || s.Columns > ft.MaxDimensions || s.Work < 0 || s.Work > s.Columns ||
-		s.Categories < 0 || s.Categories > MaxCategories || s.Unbounded < 0 || s.Unbounded > s.Columns {
-		return fmt.Errorf("profile: shape of %d columns, %d work, %d categories, %d unbounded is out of range",
-			s.Columns, s.Work, s.Categories, s.Unbounded)
+	for _, n := range [...]struct{ n, most int }{
+		{s.Columns, ft.MaxDimensions}, {s.Work, s.Columns}, {s.Slow, s.Columns - s.Work}, {s.Unbounded, s.Columns},
+		{s.Categories, MaxCategories}, {s.Sets, MaxSets},
+	} {
+		if n.n < 0 || n.n > n.most {
+			return fmt.Errorf("profile: shape %+v is out of range", s)
+		}
 	}
 	return nil
 }
@@ -42,11 +52,11 @@ type Head struct {
 	Group     int32 // index of its group in the bank
 	Settings  uint32
 	Ever      ft.Dims        // columns that ever had a value
+	Counts    ft.Dims        // columns with enough values of their own to count in a verdict
 	Rows      float64        // rows that the location rests on
 	Need      float64        // rows after which it is judged
 	Lived     float64        // rows seen of this life
 	Candidate float64        // rows that the candidate rests on
-	Reference float64        // counts that the category reference rests on
 	Prior     bool           // began from its group's location
 	Anchored  bool           // the anchor is set
 	Norm      [Spans]float64 // healthy mean of the self channel's quadratic forms
@@ -57,37 +67,44 @@ type Head struct {
 // Profile is a view of one instance's state; it is valid until the next profile is added to its bank.
 type Profile struct {
 	*Head
-	// Learnt, and saved in checkpoints.
-	Mu      []float64 // location of each column after its transform
-	Anchor  []float64 // the location of the first baseline, never updated
-	Cand    []float64 // location of the candidate while the profile is frozen
-	Fast    []float64 // recent location of the work columns, for steps of load
-	Ref     []float64 // reference counts of the categories
-	RefCand []float64 // the same of the candidate
-	Minima  []float64 // [scale][unbounded column][Minima], oldest first
-	Lowest  []float64 // [scale][unbounded column], of the interval under way
-	// Transient: the streams of the last seconds.
+	// Learnt.
+	Mu        []float64 // location of each column after its transform
+	Anchor    []float64 // the location of the first baseline, never updated
+	Cand      []float64 // location of the candidate while the profile is frozen
+	Seen      []float64 // values that the location of each column rests on
+	Fast      []float64 // recent location of the work columns, for steps of load
+	Ref       []float64 // reference counts of the categories
+	RefCand   []float64 // the same of the candidate
+	Reference []float64 // [set] counts that its reference rests on
+	Lent      []float64 // [set] of these, those that were the group's
+	Fed       []float64 // [set] readings that its reference rests on
+	Minima    []float64 // [scale][unbounded column][Minima], oldest first
+	Lowest    []float64 // [scale][unbounded column], of the interval under way
+	// The streams of the last seconds.
 	Hist      []float64 // [column][Recent], newest first: the self channel's innovations
 	PeersHist []float64 // the same of the peers channel
 	Self      []float64 // [span][column], smoothed
 	Peers     []float64 // [span][column]
 	Window    []float64 // [window][category], decayed counts
 	Grown     []float64 // [scale][unbounded column], growth over the minima beyond that of the peers
+	Last      []float64 // [slow column] its last reading
+	Ago       []float64 // [slow column] rows since then, 0 before the first
+	Waits     []float64 // [set] rows since it had counts
 }
 
 // GroupHead is the part of a group's scatter that has fixed fields.
 type GroupHead struct {
 	ID       uint32  // as in [ft.Row]
 	Ever     ft.Dims // columns that its location knows
+	Known    ft.Dims // columns that its scatter knows
+	Late     ft.Dims // of these, those that did not come with the first: they have counts of their own
 	Rows     float64 // rows that the scatter rests on
 	Located  float64 // rows that the shared location rests on
 	Streamed float64 // rows that Var and PVar rest on
-	Rho      float64 // correlation of counts in healthy category windows
-	RhoRows  float64 // rows that Rho rests on
 	Grew     [Scales]float64
-	Pending  float64 // rows since the factor was refreshed; transient, as what follows
+	Pending  float64 // rows since the factor was refreshed
 	Factored bool
-	Seen     uint64 // tick of its last row
+	Last     uint64 // tick of its last row
 }
 
 // Group is a view of what the instances of a specialization share.
@@ -99,7 +116,13 @@ type Group struct {
 	Var    []float64 // [span][column]: healthy mean square of the self channel's smoothed innovations
 	PVar   []float64 // the same of the peers channel
 	Growth []float64 // [scale][unbounded column]: healthy mean square of growth over the minima
-	// Recomputed from the above, not saved.
+	Seen   []float64 // values that the scatter of each late column rests on
+	Tuned  []float64 // values that Var and PVar of each late column rest on
+	Ref    []float64 // mean category reference of its members
+	// Of each set: the correlation of counts in healthy windows, how much more than their number tells the references
+	// of members differ, and the rows that these rest on.
+	Rho, RhoRows, Spread, SpreadRows []float64
+	// Derived from the above.
 	L     []float64 // packed factor of Cov
 	Inv   []float64 // [span][column]: 1 over the healthy scale of the self channel's smoothed innovations
 	PInv  []float64 // the same of the peers channel
@@ -113,12 +136,10 @@ type Bank struct {
 	heads   []Head
 	slab    []float64
 	stride  int
-	learnt  int // leading floats of a profile that a checkpoint keeps
 	free    []int32
 	groups  []GroupHead
 	gslab   []float64
 	gstride int
-	glearnt int
 	index   map[uint32]int32
 	// Tails are the thresholds' calibrations, one for each part of a verdict.
 	Tails []stat.Runs
@@ -131,10 +152,8 @@ func NewBank(s Shape) (*Bank, error) {
 	}
 	d, c, u := s.Columns, s.Categories, s.Unbounded
 	b := &Bank{shape: s, index: make(map[uint32]int32)}
-	b.learnt = 3*d + s.Work + 2*c + Scales*u*(Minima+1)
-	b.stride = b.learnt + 2*Recent*d + 2*Spans*d + Windows*c + Scales*u
-	b.glearnt = d + s.Work + stat.PackedLen(d) + 2*Spans*d + Scales*u
-	b.gstride = b.glearnt + stat.PackedLen(d) + 2*Spans*d + d
+	b.stride = (4+2*Recent+2*Spans)*d + s.Work + (2+Windows)*c + 4*s.Sets + Scales*u*(Minima+2) + 2*s.Slow
+	b.gstride = (4+4*Spans)*d + s.Work + 2*stat.PackedLen(d) + Scales*u + c + 4*s.Sets
 	return b, nil
 }
 
@@ -173,7 +192,7 @@ func (b *Bank) Free(i int32) {
 
 // At is the profile with an index that [Bank.Add] gave.
 func (b *Bank) At(i int32) Profile {
-	d, c, u := b.shape.Columns, b.shape.Categories, b.shape.Unbounded
+	d, c, u, n := b.shape.Columns, b.shape.Categories, b.shape.Unbounded, b.shape.Sets
 	rest := b.slab[int(i)*b.stride : int(i+1)*b.stride]
 	take := func(n int) []float64 {
 		v := rest[:n:n]
@@ -182,10 +201,11 @@ func (b *Bank) At(i int32) Profile {
 	}
 	return Profile{
 		Head: &b.heads[i],
-		Mu:   take(d), Anchor: take(d), Cand: take(d), Fast: take(b.shape.Work),
-		Ref: take(c), RefCand: take(c), Minima: take(Scales * u * Minima), Lowest: take(Scales * u),
+		Mu:   take(d), Anchor: take(d), Cand: take(d), Seen: take(d), Fast: take(b.shape.Work),
+		Ref: take(c), RefCand: take(c), Reference: take(n), Lent: take(n), Fed: take(n),
+		Minima: take(Scales * u * Minima), Lowest: take(Scales * u),
 		Hist: take(Recent * d), PeersHist: take(Recent * d), Self: take(Spans * d), Peers: take(Spans * d),
-		Window: take(Windows * c), Grown: take(Scales * u),
+		Window: take(Windows * c), Grown: take(Scales * u), Last: take(b.shape.Slow), Ago: take(b.shape.Slow), Waits: take(n),
 	}
 }
 
@@ -199,11 +219,37 @@ func (b *Bank) Find(life ft.Life) int32 {
 	return -1
 }
 
+// Order is the indices of all profiles by their lives: the order of a checkpoint.
+func (b *Bank) Order() []int32 {
+	var order []int32
+	for i := range b.heads {
+		if b.heads[i].Group >= 0 {
+			order = append(order, int32(i))
+		}
+	}
+	slices.SortFunc(order, func(i, k int32) int { return cmp.Compare(b.heads[i].Life, b.heads[k].Life) })
+	return order
+}
+
 // Quiet forgets the streams of the last seconds.
 func (p Profile) Quiet() {
-	for _, v := range [][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
+	for _, v := range [...][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
 		clear(v)
 	}
+}
+
+// Reading tells whether the value v of a slow column, which is repeated from one reading to the next, is a reading: it
+// differs from the last, or stayed the same for so many rows. NaN is none.
+func (p Profile) Reading(slow int, v, same float64) bool {
+	ago := &p.Ago[slow]
+	if *ago > 0 {
+		*ago++
+	}
+	if v != v || *ago > 0 && v == p.Last[slow] && *ago <= same {
+		return false
+	}
+	p.Last[slow], *ago = v, 1
+	return true
 }
 
 // MinimaOf are the minima of one scale and unbounded column, oldest first; only the last Filled are meaningful.
@@ -228,7 +274,7 @@ func (b *Bank) GroupOf(id uint32) (int32, bool) {
 		b.gslab = append(b.gslab, make([]float64, b.gstride)...)
 	} else {
 		for i := range b.groups {
-			if b.groups[i].Seen < b.groups[g].Seen {
+			if b.groups[i].Last < b.groups[g].Last {
 				g = int32(i)
 			}
 		}
@@ -248,7 +294,7 @@ func (b *Bank) ClearGroup(g int32) {
 
 // Group is the group with an index that [Bank.GroupOf] gave, valid until the next group is made.
 func (b *Bank) Group(g int32) Group {
-	d, u := b.shape.Columns, b.shape.Unbounded
+	d, u, n := b.shape.Columns, b.shape.Unbounded, b.shape.Sets
 	rest := b.gslab[int(g)*b.gstride : int(g+1)*b.gstride]
 	take := func(n int) []float64 {
 		v := rest[:n:n]
@@ -258,6 +304,8 @@ func (b *Bank) Group(g int32) Group {
 	return Group{
 		GroupHead: &b.groups[g],
 		Mu:        take(d), Fast: take(b.shape.Work), Cov: take(stat.PackedLen(d)), Var: take(Spans * d), PVar: take(Spans * d),
-		Growth: take(Scales * u), L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
+		Growth: take(Scales * u), Seen: take(d), Tuned: take(d), Ref: take(b.shape.Categories),
+		Rho: take(n), RhoRows: take(n), Spread: take(n), SpreadRows: take(n),
+		L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
 	}
 }

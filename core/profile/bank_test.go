@@ -3,6 +3,8 @@ package profile
 import (
 	"errors"
 	"math"
+	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -16,9 +18,11 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shape := Shape{
 			Columns: rapid.IntRange(1, 12).Draw(t, "d"), Categories: rapid.IntRange(0, 5).Draw(t, "c"),
+			Sets: rapid.IntRange(0, 2).Draw(t, "sets"),
 		}
 		shape.Work = rapid.IntRange(0, shape.Columns).Draw(t, "work")
 		shape.Unbounded = rapid.IntRange(0, shape.Columns-shape.Work).Draw(t, "u")
+		shape.Slow = rapid.IntRange(0, shape.Columns-shape.Work).Draw(t, "slow")
 		b, err := NewBank(shape)
 		if err != nil {
 			t.Fatal(err)
@@ -26,15 +30,11 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		b.Tails = []stat.Runs{{Threshold: 3, Scale: 1, Rate: 0.2, Prior: 1, Days: 2}}
 		for k := range rapid.IntRange(0, 6).Draw(t, "profiles") {
 			g, _ := b.GroupOf(uint32(k % 3))
-			i := b.Add(ft.Life(100+k), g)
+			i := b.Add(ft.Life(100-k), g)
 			p := b.At(i)
-			for _, v := range [][]float64{p.Mu, p.Anchor, p.Cand, p.Fast, p.Ref, p.RefCand, p.Minima, p.Lowest, p.Self} {
-				for c := range v {
-					if v[c] != 0 {
-						t.Fatal("views overlap")
-					}
-					v[c] = float64(k + c + 1)
-				}
+			fill(t, reflect.ValueOf(p), b.stride, float64(k))
+			if k < 3 {
+				fill(t, reflect.ValueOf(b.Group(g)), b.gstride, float64(k))
 			}
 			p.Rows, p.Need, p.Prior, p.Filled[1] = float64(k), 7, k%2 == 0, 3
 			if k == 2 {
@@ -59,7 +59,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 				t.Fatalf("life %d is lost", p.Life)
 			}
 			q := c.At(k)
-			if *p.Head != *q.Head || len(p.Mu) > 0 && p.Mu[0] != q.Mu[0] || q.Self[0] != 0 {
+			if *p.Head != *q.Head || !slices.Equal(p.Mu, q.Mu) || !slices.Equal(p.Waits, q.Waits) {
 				t.Fatalf("life %d: %+v came back as %+v", p.Life, *p.Head, *q.Head)
 			}
 		}
@@ -77,9 +77,30 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	})
 }
 
+// fill sets all vectors of a view and checks that they have no element in common and leave none out.
+func fill(t *rapid.T, view reflect.Value, stride int, from float64) {
+	n := 0
+	for i := range view.NumField() {
+		v, ok := view.Field(i).Interface().([]float64)
+		if !ok {
+			continue
+		}
+		n += len(v)
+		for c := range v {
+			if v[c] != 0 {
+				t.Fatal("views overlap")
+			}
+			v[c] = from + float64(n+c+1)
+		}
+	}
+	if n != stride {
+		t.Fatalf("the views cover %d of %d numbers", n, stride)
+	}
+}
+
 // FuzzDecode: no input makes it panic or allocate far beyond its size.
 func FuzzDecode(f *testing.F) {
-	shape := Shape{Columns: 5, Work: 2, Categories: 3, Unbounded: 1}
+	shape := Shape{Columns: 5, Work: 2, Categories: 3, Unbounded: 1, Sets: 2, Slow: 1}
 	b, err := NewBank(shape)
 	if err != nil {
 		f.Fatal(err)
@@ -112,7 +133,7 @@ func FuzzDecode(f *testing.F) {
 
 // TestShapes out of range are refused.
 func TestShapes(t *testing.T) {
-	for _, s := range []Shape{{Columns: -1}, {Columns: 65}, {Columns: 3, Work: 4}, {Columns: 3, Unbounded: 4}, {Categories: 1e6}} {
+	for _, s := range []Shape{{Columns: -1}, {Columns: 65}, {Columns: 3, Work: 4}, {Columns: 3, Unbounded: 4}, {Categories: 1e6}, {Sets: 9}, {Columns: 3, Work: 2, Slow: 2}} {
 		if _, err := NewBank(s); err == nil {
 			t.Errorf("%+v is accepted", s)
 		}
@@ -130,7 +151,7 @@ func TestGroupsAreBounded(t *testing.T) {
 		if !fresh {
 			t.Fatalf("group %d is not new", id)
 		}
-		b.Group(g).Seen = uint64(id) + 1
+		b.Group(g).Last = uint64(id) + 1
 	}
 	if b.Groups() != MaxGroups {
 		t.Errorf("%d groups, want %d", b.Groups(), MaxGroups)

@@ -16,13 +16,13 @@ var ErrCorrupt = errors.New("unusable checkpoint")
 
 const (
 	magic       = "FTLP"
-	version     = 1
+	version     = 2
 	flagPrior   = 1
 	flagAnchor  = 2
-	headerBytes = len(magic) + 2 + 8 + 4*2
+	headerBytes = len(magic) + 2 + 8 + 6*2
 	tailBytes   = 8 * (5 + stat.RunLevels)
-	groupBytes  = 4 + 8 + 8*(5+Scales)
-	headBytes   = 8 + 4 + 4 + 8 + 8*5 + 1 + 8*2*Spans + Scales
+	groupBytes  = 4 + 3*8 + 8*(3+Scales) + 8 + 1 + 8
+	headBytes   = 8 + 4 + 4 + 2*8 + 8*4 + 1 + 8*2*Spans + Scales
 )
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -35,7 +35,9 @@ func (b *Bank) AppendBinary(dst []byte, digest uint64) ([]byte, error) {
 	dst = append(dst, magic...)
 	dst = le.AppendUint16(dst, version)
 	dst = le.AppendUint64(dst, digest)
-	for _, n := range [...]int{b.shape.Columns, b.shape.Work, b.shape.Categories, b.shape.Unbounded, len(b.Tails)} {
+	for _, n := range [...]int{
+		b.shape.Columns, b.shape.Work, b.shape.Slow, b.shape.Unbounded, b.shape.Categories, b.shape.Sets, len(b.Tails),
+	} {
 		dst = le.AppendUint16(dst, uint16(n))
 	}
 	for i := range b.Tails {
@@ -45,27 +47,33 @@ func (b *Bank) AppendBinary(dst []byte, digest uint64) ([]byte, error) {
 	}
 	dst = le.AppendUint32(dst, uint32(len(b.groups)))
 	for i := range b.groups {
-		g := &b.groups[i]
-		dst = le.AppendUint32(dst, g.ID)
-		dst = le.AppendUint64(dst, uint64(g.Ever))
-		dst = appendFloats(dst, g.Rows, g.Located, g.Streamed, g.Rho, g.RhoRows)
-		dst = appendFloats(dst, g.Grew[:]...)
-		dst = appendFloats(dst, b.gslab[i*b.gstride:i*b.gstride+b.glearnt]...)
+		dst = b.appendGroup(dst, i)
 	}
-	live := 0
-	for i := range b.heads {
-		if b.heads[i].Group >= 0 {
-			live++
-		}
-	}
-	dst = le.AppendUint32(dst, uint32(live))
-	for i := range b.heads {
-		if b.heads[i].Group >= 0 {
-			dst = b.appendProfile(dst, i)
-		}
+	order := b.Order()
+	dst = le.AppendUint32(dst, uint32(len(order)))
+	for _, i := range order {
+		dst = b.appendProfile(dst, int(i))
 	}
 	dst = le.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli()))
 	return dst, nil
+}
+
+func (b *Bank) appendGroup(dst []byte, i int) []byte {
+	le, g := binary.LittleEndian, &b.groups[i]
+	dst = le.AppendUint32(dst, g.ID)
+	for _, m := range [...]ft.Dims{g.Ever, g.Known, g.Late} {
+		dst = le.AppendUint64(dst, uint64(m))
+	}
+	dst = appendFloats(dst, g.Rows, g.Located, g.Streamed)
+	dst = appendFloats(dst, g.Grew[:]...)
+	dst = appendFloats(dst, g.Pending)
+	factored := byte(0)
+	if g.Factored {
+		factored = 1
+	}
+	dst = append(dst, factored)
+	dst = le.AppendUint64(dst, g.Last)
+	return appendFloats(dst, b.gslab[i*b.gstride:(i+1)*b.gstride]...)
 }
 
 func (b *Bank) appendProfile(dst []byte, i int) []byte {
@@ -74,7 +82,8 @@ func (b *Bank) appendProfile(dst []byte, i int) []byte {
 	dst = le.AppendUint32(dst, uint32(h.Group))
 	dst = le.AppendUint32(dst, h.Settings)
 	dst = le.AppendUint64(dst, uint64(h.Ever))
-	dst = appendFloats(dst, h.Rows, h.Need, h.Lived, h.Candidate, h.Reference)
+	dst = le.AppendUint64(dst, uint64(h.Counts))
+	dst = appendFloats(dst, h.Rows, h.Need, h.Lived, h.Candidate)
 	flags := byte(0)
 	if h.Prior {
 		flags |= flagPrior
@@ -88,7 +97,7 @@ func (b *Bank) appendProfile(dst []byte, i int) []byte {
 	for _, n := range h.Filled {
 		dst = append(dst, byte(n))
 	}
-	return appendFloats(dst, b.slab[i*b.stride:i*b.stride+b.learnt]...)
+	return appendFloats(dst, b.slab[i*b.stride:(i+1)*b.stride]...)
 }
 
 func appendFloats(dst []byte, v ...float64) []byte {
@@ -106,7 +115,7 @@ func Decode(data []byte, digest uint64, shape Shape) (*Bank, error) {
 	body, sum := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
 	r := &reader{left: body}
 	if m, v := string(r.take(len(magic))), r.u16(); m != magic || v != version {
-		return nil, fmt.Errorf("profile: %w: magic %q, version %d, want %q, %d", ErrCorrupt, m, v, magic, version)
+		return nil, fmt.Errorf("profile: %w: it begins with %q, version %d; this program reads %q, version %d", ErrCorrupt, m, v, magic, version)
 	}
 	if got := crc32.Checksum(body, castagnoli()); got != sum {
 		return nil, fmt.Errorf("profile: %w: checksum %08x, want %08x", ErrCorrupt, got, sum)
@@ -114,7 +123,10 @@ func Decode(data []byte, digest uint64, shape Shape) (*Bank, error) {
 	if got := r.u64(); got != digest {
 		return nil, fmt.Errorf("profile: %w: it is of another schema", ErrCorrupt)
 	}
-	got := Shape{Columns: int(r.u16()), Work: int(r.u16()), Categories: int(r.u16()), Unbounded: int(r.u16())}
+	got := Shape{
+		Columns: int(r.u16()), Work: int(r.u16()), Slow: int(r.u16()), Unbounded: int(r.u16()),
+		Categories: int(r.u16()), Sets: int(r.u16()),
+	}
 	if got != shape {
 		return nil, fmt.Errorf("profile: %w: shape %+v, want %+v", ErrCorrupt, got, shape)
 	}
@@ -139,7 +151,7 @@ func (b *Bank) decode(r *reader) error {
 		r.floats(&t.Threshold, &t.Scale, &t.Rate, &t.Prior, &t.Days)
 		r.fill(t.Counts[:])
 	}
-	groups := r.count(int(r.u32()), groupBytes+8*b.glearnt)
+	groups := r.count(int(r.u32()), groupBytes+8*b.gstride)
 	if groups > MaxGroups {
 		return fmt.Errorf("profile: %w: %d groups", ErrCorrupt, groups)
 	}
@@ -150,14 +162,21 @@ func (b *Bank) decode(r *reader) error {
 			return fmt.Errorf("profile: %w: group %d is there twice", ErrCorrupt, id)
 		}
 		g := &b.groups[i]
-		g.Ever = ft.Dims(r.u64())
-		r.floats(&g.Rows, &g.Located, &g.Streamed, &g.Rho, &g.RhoRows)
+		g.Ever, g.Known, g.Late = ft.Dims(r.u64()), ft.Dims(r.u64()), ft.Dims(r.u64())
+		r.floats(&g.Rows, &g.Located, &g.Streamed)
 		r.fill(g.Grew[:])
-		r.fill(b.gslab[int(i)*b.gstride : int(i)*b.gstride+b.glearnt])
+		r.floats(&g.Pending)
+		g.Factored, g.Last = r.u8() != 0, r.u64()
+		r.fill(b.gslab[int(i)*b.gstride : int(i+1)*b.gstride])
 	}
-	profiles := r.count(int(r.u32()), headBytes+8*b.learnt)
-	for range profiles {
+	profiles := r.count(int(r.u32()), headBytes+8*b.stride)
+	var before ft.Life
+	for k := range profiles {
 		life, group := ft.Life(r.u64()), r.u32()
+		if k > 0 && life <= before {
+			return fmt.Errorf("profile: %w: life %d after life %d", ErrCorrupt, life, before)
+		}
+		before = life
 		if int64(group) >= int64(groups) {
 			return fmt.Errorf("profile: %w: a profile of group %d of %d", ErrCorrupt, group, groups)
 		}
@@ -168,8 +187,8 @@ func (b *Bank) decode(r *reader) error {
 
 func (b *Bank) decodeProfile(r *reader, i int) {
 	h := &b.heads[i]
-	h.Settings, h.Ever = r.u32(), ft.Dims(r.u64())
-	r.floats(&h.Rows, &h.Need, &h.Lived, &h.Candidate, &h.Reference)
+	h.Settings, h.Ever, h.Counts = r.u32(), ft.Dims(r.u64()), ft.Dims(r.u64())
+	r.floats(&h.Rows, &h.Need, &h.Lived, &h.Candidate)
 	flags := r.u8()
 	h.Prior, h.Anchored = flags&flagPrior != 0, flags&flagAnchor != 0
 	r.fill(h.Norm[:])
@@ -177,7 +196,7 @@ func (b *Bank) decodeProfile(r *reader, i int) {
 	for k := range h.Filled {
 		h.Filled[k] = min(int32(r.u8()), Minima)
 	}
-	r.fill(b.slab[i*b.stride : i*b.stride+b.learnt])
+	r.fill(b.slab[i*b.stride : (i+1)*b.stride])
 }
 
 // reader takes numbers off a buffer; what is not there is 0 and sets bad.

@@ -2,24 +2,23 @@
 // instances of a group share, in slabs of float64 with a fixed stride and without pointers, so that the garbage
 // collector has nothing to look at and a step touches memory in order.
 //
-// # Checkpoint format, version 1
+// # Checkpoint format, version 2
 //
 // All numbers are little-endian; f is an IEEE 754 double, which must be finite. Counts are checked against what is
-// left of the input before anything is allocated for them.
+// left of the input before anything is allocated for them. Nothing is left out: whoever restores a checkpoint goes on
+// exactly as the one that wrote it. Version 1 lacked the streams, the sets of categories and the slow columns, and is
+// refused.
 //
 //	magic    "FTLP"
-//	version  u16  1
+//	version  u16  2
 //	digest   u64  of the schema that the columns belong to
-//	shape    u16 columns, u16 work, u16 categories, u16 unbounded
+//	shape    u16 columns, u16 work, u16 slow, u16 unbounded, u16 categories, u16 sets
 //	tails    u16 number; each: f threshold, f scale, f rate, f prior, f days, 32 f counts
-//	groups   u32 number; each: u32 ID, u64 columns known, f rows, f located, f streamed, f rho, f rho rows,
-//	         3 f windows of growth, then the vectors location, recent work, packed covariance, mean squares of the self and the
-//	         peers channel (3 spans each), mean squares of growth
-//	profiles u32 number; each: u64 life, u32 index of its group, u32 settings, u64 columns known, f rows, f need,
-//	         f lived, f candidate rows, f reference counts, u8 flags (1 began from the group, 2 anchored),
-//	         6 f healthy quadratic forms, 3 u8 minima seen, then the vectors location, anchor, candidate, recent
-//	         work, category reference, its candidate, minima, lowest of the interval under way
+//	groups   u32 number; each: u32 ID, u64 columns located, u64 columns with scatter, u64 late ones, f rows, f located,
+//	         f streamed, 3 f windows of growth, f rows since it was factored, u8 factored, u64 tick of its last row,
+//	         then the vectors of [Group] in their order
+//	profiles u32 number, by life; each: u64 life, u32 index of its group, u32 settings, u64 columns known, u64 columns that
+//	         count, f rows, f need, f lived, f candidate rows, u8 flags (1 began from the group, 2 anchored), 6 f healthy
+//	         quadratic forms, 3 u8 minima seen, then the vectors of [Profile] in their order
 //	crc      u32  CRC-32C of all before
-//
-// Streams of the last seconds are not kept: whoever restores a checkpoint judges by fresh rows.
 package profile

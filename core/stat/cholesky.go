@@ -13,11 +13,11 @@ const tiny = 1e-12
 
 // Factor writes the packed Cholesky factor of the covariance s, regularised, to l: ridge[i] is added to the diagonal
 // as the square of the least scale that matters of column i, and the covariances of the columns from lead on, given
-// the first lead columns, are shrunk towards none by the share shrink (Ledoit and Wolf, 2004, towards the diagonal;
-// only the part that the leading columns do not explain is shrunk, so that regressions on them stay whole).
+// the first lead columns, are shrunk towards none by the share shrink[i] in row i (Ledoit and Wolf, 2004, towards the
+// diagonal; only the part that the leading columns do not explain is shrunk, so that regressions on them stay whole).
 // Pairwise estimates need not be positive definite: a pivot never falls below half its ridge, and no element of a row
 // exceeds the row's own standard deviation, as none does in the factor of a covariance.
-func Factor(l, s, ridge []float64, lead int, shrink float64) {
+func Factor(l, s, ridge []float64, lead int, shrink []float64) {
 	for i := range ridge {
 		ri := l[PackedLen(i):PackedLen(i+1)]
 		most := (1 + 1e-9) * math.Sqrt(max(s[PackedLen(i)+i], 0)+ridge[i])
@@ -27,7 +27,7 @@ func Factor(l, s, ridge []float64, lead int, shrink float64) {
 			c := s[PackedLen(i)+j] - Dot(ri[:m], rj[:m])
 			if i != j {
 				if j >= lead {
-					c *= 1 - shrink
+					c *= 1 - shrink[i]
 				}
 				ri[j] = min(max((c-Dot(ri[m:j], rj[m:j]))*rj[j], -most), most)
 				continue

@@ -13,7 +13,7 @@ func ExampleWhiten() {
 		0.9, 1,
 	}
 	l := make([]float64, stat.PackedLen(2))
-	stat.Factor(l, cov, make([]float64, 2), 0, 0)
+	stat.Factor(l, cov, make([]float64, 2), 0, make([]float64, 2))
 	z := make([]float64, 2)
 	for _, x := range [][]float64{{3, 2.7}, {0, 2.7}} {
 		stat.Whiten(z, l, x, []float64{0, 0})

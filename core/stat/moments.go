@@ -2,25 +2,27 @@ package stat
 
 import "math"
 
-// FoldCov moves the packed covariance s towards the outer product of the deviations e by the weight a: one step of an
-// exponentially weighted estimate. Columns that are NaN keep what they had.
-func FoldCov(s, e []float64, a float64) {
+// FoldCov moves the packed covariance s towards the outer product of the deviations e: one step of an exponentially
+// weighted estimate. The weight of a pair is the greater of its columns' weights a, so that a column which came late
+// is learnt as fast as the others were. Columns that are NaN keep what they had.
+func FoldCov(s, e, a []float64) {
 	k := 0
-	whole := true
+	whole, most := true, 0.0
 	for i, ei := range e {
 		row := s[k : k+i+1]
 		k += i + 1
-		switch {
+		switch w := a[i]; {
 		case ei != ei:
 			whole = false
-		case whole:
+		case whole && w >= most:
+			most = w
 			for j, ej := range e[:len(row)] {
-				row[j] += a * (ei*ej - row[j])
+				row[j] += w * (ei*ej - row[j])
 			}
 		default:
 			for j := range row {
 				if p := ei * e[j]; p == p {
-					row[j] += a * (p - row[j])
+					row[j] += max(w, a[j]) * (p - row[j])
 				}
 			}
 		}

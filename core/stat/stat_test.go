@@ -56,7 +56,7 @@ func TestWhitenIsMahalanobis(t *testing.T) {
 		packed, dense := covariance(t, n)
 		x, mu := vector(t, n, "x"), vector(t, n, "mu")
 		l, z, e := make([]float64, PackedLen(n)), make([]float64, n), make([]float64, n)
-		Factor(l, packed, make([]float64, n), 0, 0)
+		Factor(l, packed, make([]float64, n), 0, make([]float64, n))
 		if missing := Whiten(z, l, x, mu); missing != 0 {
 			t.Fatalf("%d missing", missing)
 		}
@@ -97,7 +97,7 @@ func TestWhitenMissing(t *testing.T) {
 		packed, dense := covariance(t, n)
 		x, mu := vector(t, n, "x"), make([]float64, n)
 		l, z, full := make([]float64, PackedLen(n)), make([]float64, n), make([]float64, n)
-		Factor(l, packed, make([]float64, n), 0, 0)
+		Factor(l, packed, make([]float64, n), 0, make([]float64, n))
 		want := 0.0 // E[x_gone | the columns before]
 		if gone > 0 {
 			var sol mat.VecDense
@@ -139,7 +139,7 @@ func TestFactorRegularises(t *testing.T) {
 		packed := rapid.SliceOfN(rapid.Float64Range(-5, 5), PackedLen(n), PackedLen(n)).Draw(t, "s")
 		ridge := rapid.SliceOfN(rapid.Float64Range(1e-6, 1), n, n).Draw(t, "ridge")
 		l := make([]float64, PackedLen(n))
-		Factor(l, packed, ridge, lead, rapid.Float64Range(0, 1).Draw(t, "shrink"))
+		Factor(l, packed, ridge, lead, rapid.SliceOfN(rapid.Float64Range(0, 1), n, n).Draw(t, "shrink"))
 		for _, v := range l {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				t.Fatalf("factor %v", l)
@@ -147,8 +147,8 @@ func TestFactorRegularises(t *testing.T) {
 		}
 		plain, shrunk := make([]float64, PackedLen(n)), make([]float64, PackedLen(n))
 		good, _ := covariance(t, n)
-		Factor(plain, good, make([]float64, n), lead, 0)
-		Factor(shrunk, good, make([]float64, n), lead, 1)
+		Factor(plain, good, make([]float64, n), lead, make([]float64, n))
+		Factor(shrunk, good, make([]float64, n), lead, slices.Repeat([]float64{1}, n))
 		for i := range n {
 			for j := range i {
 				switch v := shrunk[PackedLen(i)+j]; {
@@ -169,7 +169,7 @@ func TestFoldCov(t *testing.T) {
 		s, sum := make([]float64, PackedLen(n)), make([]float64, PackedLen(n))
 		for r := range rows {
 			e := vector(t, n, "e")
-			FoldCov(s, e, Step(float64(r), 1, 0))
+			FoldCov(s, e, slices.Repeat([]float64{Step(float64(r), 1, 0)}, n))
 			for i := range n {
 				for j := range i + 1 {
 					sum[PackedLen(i)+j] += e[i] * e[j]
@@ -185,8 +185,16 @@ func TestFoldCov(t *testing.T) {
 		e := make([]float64, n)
 		gone := rapid.IntRange(0, n-1).Draw(t, "gone")
 		e[gone] = math.NaN()
-		FoldCov(s, e, 0.5)
+		a := rapid.SliceOfN(rapid.Float64Range(0.01, 1), n, n).Draw(t, "a")
+		FoldCov(s, e, a)
 		for i := range n {
+			for j := range i + 1 {
+				k := PackedLen(i) + j
+				want := was[k] + max(a[i], a[j])*(e[i]*e[j]-was[k])
+				if i != gone && j != gone && !near(s[k], want, 1e-9) {
+					t.Fatalf("(%d, %d) by weights %g, %g is %g, want %g", i, j, a[i], a[j], s[k], want)
+				}
+			}
 			if i >= gone && s[PackedLen(i)+gone] != was[PackedLen(i)+gone] {
 				t.Fatalf("missing column %d changed its covariance", gone)
 			}
