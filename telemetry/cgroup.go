@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"sync/atomic"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
@@ -55,7 +56,7 @@ func (c cgroups) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("measure %s by its cgroup: %w", in.Ref, err)
 	}
-	g := &group{cpu: closed, memory: closed, cpuStall: closed, memoryStall: closed}
+	g := &group{dims: c.dims, cpu: closed, memory: closed, cpuStall: closed, memoryStall: closed}
 	g.memoryKeys = append([]string{files.anon}, files.refaults...)
 	g.cpuKeys = []string{files.periods, files.withheld}
 	u := ft.Unavailable{}
@@ -127,6 +128,9 @@ type group struct {
 	cpu, memory, cpuStall, memoryStall file
 	cpuKeys, memoryKeys                []string
 
+	gone atomic.Bool // no file of it can be read any more
+	dims []ft.Dimension
+
 	periods, withheld uint64 // at the last read
 	began             bool
 	buf               [8192]byte
@@ -178,7 +182,9 @@ func (g *group) stall(f file) float64 {
 // Read implements [ft.Reader]. A group that is gone reads as NaN.
 func (g *group) Read(_ time.Time, row []float64, _ []uint64) error {
 	fill(row, math.NaN())
+	alive := false
 	if v, n := g.keyed(g.memory, g.memoryKeys); n > 0 {
+		alive = true
 		row[colGroupAnon] = float64(v[0])
 		row[colRefaults] = float64(v[1] + v[2])
 		if v[1]+v[2] == 0 {
@@ -186,11 +192,26 @@ func (g *group) Read(_ time.Time, row []float64, _ []uint64) error {
 		}
 	}
 	if v, n := g.keyed(g.cpu, g.cpuKeys); n == len(g.cpuKeys) {
+		alive = true
 		row[colThrottled] = g.throttled(v[0], v[1])
 	}
 	row[colMemoryStall] = g.stall(g.memoryStall)
 	row[colCPUStall] = g.stall(g.cpuStall)
+	alive = alive || !math.IsNaN(row[colMemoryStall]) || !math.IsNaN(row[colCPUStall])
+	g.gone.Store(!alive)
 	return nil
+}
+
+// Missing implements [Reporter].
+func (g *group) Missing() ft.Unavailable {
+	if !g.gone.Load() {
+		return nil
+	}
+	u := ft.Unavailable{}
+	for _, d := range g.dims {
+		u[d.Name] = "its control group is gone"
+	}
+	return u
 }
 
 // throttled is the share of the bandwidth periods since the last read in which the group was; 0 when it ran in none or

@@ -25,11 +25,19 @@ import (
 const childMark = "FETTLE_TELEMETRY_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childMark) != "" {
+	switch os.Getenv(childMark) {
+	case "":
+	case "headless": // its main thread ends, the others go on
+		go obey()
+		unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+	case "looker":
+		look()
+		return
+	default:
 		obey()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(probedTests{m})
 }
 
 func obey() {
@@ -61,6 +69,16 @@ func obey() {
 			answer = mapRegion(n)
 		case "touch", "dirty": // FROM TO in MiB of the region, read or written to once a page
 			access(word == "dirty", arg)
+		case "storm": // so many threads, one after the other, each running for some 2 ms
+			for range n {
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					runtime.LockOSThread() // the thread ends with it
+					burn(2 * time.Millisecond)
+				}()
+				<-ended
+			}
 		case "fds":
 			for range n {
 				if _, err := syscall.Open("/dev/null", syscall.O_RDONLY, 0); err != nil {
@@ -117,6 +135,14 @@ func obey() {
 			signal.Ignore(syscall.SIGCHLD)
 		case "net": // see obeyNet
 			answer = obeyNet(arg)
+		case "kidnet": // the kid does it
+			fmt.Fprintf(kidIn, "net %s\n", arg)
+			line, err := kidOut.ReadString('\n')
+			if answer = strings.TrimSpace(line); err != nil {
+				answer = err.Error()
+			}
+		case "exec": // itself again, by a thread that is not the first
+			answer = execByThread()
 		case "usage":
 			answer = usageLine()
 		}
@@ -151,9 +177,11 @@ func access(write bool, span string) {
 	}
 }
 
-func self() *exec.Cmd {
+func self() *exec.Cmd { return selfAs("1") }
+
+func selfAs(what string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), childMark+"=1")
+	c.Env = append(os.Environ(), childMark+"="+what)
 	return c
 }
 
@@ -218,9 +246,11 @@ type child struct {
 }
 
 // newChild starts the test binary as a child that leads its own session.
-func newChild(t *testing.T) *child {
+func newChild(t *testing.T) *child { return newChildAs(t, self()) }
+
+func newChildAs(t *testing.T, cmd *exec.Cmd) *child {
 	t.Helper()
-	c := &child{t: t, cmd: self()}
+	c := &child{t: t, cmd: cmd}
 	c.cmd.Args[0] = "child of a test"
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	c.cmd.Dir = t.TempDir()

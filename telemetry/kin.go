@@ -65,12 +65,12 @@ func (k *kin) open(pid int, start uint64) (relative, stat, error) {
 	r := relative{pid: pid, start: start, dir: closed}
 	var err error
 	if r.dir, err = openPath(procPath(pid, "")); err != nil {
-		return r, s, fmt.Errorf("process %d: %w", pid, err)
+		return r, s, unseen(pid, err)
 	}
 	b, err := r.read("stat", k.buf[:])
 	switch {
 	case err != nil:
-		err = fmt.Errorf("process %d: %w", pid, err)
+		err = unseen(pid, err)
 	case !parseStat(b, &s):
 		err = fmt.Errorf("process %d: its stat is not understood", pid)
 	case start != 0 && s.start != start:

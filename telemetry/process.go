@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"slices"
@@ -77,7 +79,7 @@ func openProcess(pid int, start uint64, c *fdCounter, buf *buffers) (*process, e
 	p := &process{pid: pid, dir: "/proc/" + strconv.Itoa(pid), stat: closed, statm: closed, io: closed, fds: closed, tasks: closed, fdCount: *c}
 	var err error
 	if p.stat, err = open(p.dir + "/stat"); err != nil {
-		return nil, fmt.Errorf("process %d: %w", pid, err)
+		return nil, unseen(pid, err)
 	}
 	if p.readStat(buf); p.now.gone {
 		p.close()
@@ -96,6 +98,18 @@ func openProcess(pid int, start uint64, c *fdCounter, buf *buffers) (*process, e
 	p.listThreads(buf, nil)
 	p.last = p.now
 	return p, nil
+}
+
+// unseen says why a process cannot be looked at.
+func unseen(pid int, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("process %d: it is gone, or /proc hides it from this user (hidepid): %w", pid, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("process %d: no permission, /proc is for each user's own processes (hidepid): %w", pid, err)
+	default:
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
 }
 
 func (p *process) close() {

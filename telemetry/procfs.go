@@ -115,6 +115,7 @@ func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 		t.procs, _ = open(path) // without it, session and descent tell the members
 	}
 	t.members, t.readAt = append(t.members, leader), time.Now()
+	t.dims, t.hasIO = s.dims, leader.now.ioOK
 	return t, s.missing(leader), nil
 }
 

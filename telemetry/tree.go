@@ -5,9 +5,13 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	ft "github.com/fettle-dev/fettle"
 )
 
 // The columns of procfs readers, in the order of its dimensions.
@@ -48,6 +52,7 @@ type tree struct {
 	fdCount  fdCounter
 	fdsEvery time.Duration // 0: each time
 	fdsAt    time.Time
+	dims     []ft.Dimension
 	procs    file // cgroup.procs of the instance's own group, if it has one
 	grouped  time.Time
 	buf      buffers
@@ -57,7 +62,45 @@ type tree struct {
 
 	top    uint64    // nanoseconds that the busiest thread ran since readAt
 	readAt time.Time // the last read
+	fullAt time.Time // when a process was last left out, for there were too many
+
+	hasIO bool          // the leader's I/O could be read when it was attached to
+	lacks atomic.Uint32 // what cannot be told at present, as bits of lack
 }
+
+// lack is why some columns cannot be told for a while.
+type lack uint32
+
+const (
+	lackMemory lack = 1 << iota // a main thread has ended, and the kernel shows no memory of the others
+	lackIO                      // the leader's I/O may not be read any more
+	lackAll                     // too many processes
+)
+
+// Missing implements [Reporter].
+func (t *tree) Missing() ft.Unavailable {
+	is := lack(t.lacks.Load())
+	if is == 0 {
+		return nil
+	}
+	u := ft.Unavailable{}
+	if is&lackMemory != 0 {
+		const why = "the main thread of one of its processes has ended: the kernel does not show its memory any more"
+		u[ft.DimRSS], u[ft.DimAnon] = why, why
+	}
+	if is&lackIO != 0 {
+		const why = "no permission to read /proc/PID/io any more: it runs as another user now"
+		u[ft.DimRead], u[ft.DimWritten] = why, why
+	}
+	if is&lackAll != 0 {
+		for _, d := range t.dims {
+			u[d.Name] = tooMany
+		}
+	}
+	return u
+}
+
+var tooMany = "it has more than " + strconv.Itoa(mostMembers) + " processes"
 
 // Read implements [ft.Reader].
 func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
@@ -70,7 +113,26 @@ func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
 	t.account(row, t.due(now))
 	t.bury()
 	row[colTopThread] = t.busiest(row[colThreads], time.Now())
+	t.judge(row)
 	return err
+}
+
+// judge notes what cannot be told, and takes back what was summed up over a part of the processes.
+func (t *tree) judge(row []float64) {
+	var is lack
+	for i, p := range t.members {
+		if !p.now.dead && p.now.state == 'Z' {
+			is |= lackMemory
+		}
+		if i == 0 && t.hasIO && !p.now.dead && !p.now.ioOK {
+			is |= lackIO
+		}
+	}
+	if !t.fullAt.IsZero() && time.Since(t.fullAt) < listEvery+groupsEvery { // until all have been looked at once more
+		is |= lackAll
+		fill(row, math.NaN())
+	}
+	t.lacks.Store(uint32(is))
 }
 
 // briefest is the least time over which the share of a thread is told: what a running thread did since its last
@@ -104,9 +166,10 @@ func (t *tree) recruit(now time.Time) error {
 	t.mark, err = t.census.follow(now, t.mark, t.found)
 	if t.procs != closed && (t.grouped.IsZero() || now.Sub(t.grouped).Abs() >= groupsEvery) {
 		t.grouped = now
+		ticks := bootTicks()
 		if b, err := t.procs.all(nil); err == nil {
 			for _, pid := range appendNumbers(nil, b) {
-				t.add(pid, 0, false)
+				t.add(pid, 0, false, ticks)
 			}
 		}
 	}
@@ -128,18 +191,27 @@ func (t *tree) consider(b birth) {
 		mine = m.pid == b.parent && m.last.start <= b.start
 	}
 	if mine {
-		t.add(b.pid, b.start, !b.listed || b.start > t.mark.ticks)
+		t.add(b.pid, b.start, !b.listed || b.start > t.mark.ticks, 0)
 	}
 }
 
 // add makes a process a member. All that it did counts when it was born since the last read; else only what it will do.
-func (t *tree) add(pid int, start uint64, born bool) {
-	if len(t.members) >= mostMembers || slices.ContainsFunc(t.members, func(m *process) bool { return m.pid == pid }) {
+// One that began after latest (0: never mind), when the number was read from a list, is another that got the number since.
+func (t *tree) add(pid int, start uint64, born bool, latest uint64) {
+	if slices.ContainsFunc(t.members, func(m *process) bool { return m.pid == pid }) {
+		return
+	}
+	if len(t.members) >= mostMembers {
+		t.fullAt = time.Now()
 		return
 	}
 	p, err := openProcess(pid, start, &t.fdCount, &t.buf)
 	if err != nil {
 		return // ended already: its parent has what it did
+	}
+	if latest != 0 && p.now.start > latest {
+		p.close()
+		return
 	}
 	if born && t.mark.ticks != 0 {
 		p.begin()
