@@ -1,5 +1,5 @@
 # The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
-.PHONY: check fmt lint test e2e generate demo-proof bench-core bench-telemetry cold-run clean
+.PHONY: check fmt lint test e2e test-stress generate demo-proof bench-core bench-telemetry cold-run clean
 
 GO ?= go
 LINT := bin/golangci-lint
@@ -38,9 +38,15 @@ demo-proof:
 bench-core:
 	$(GO) test -run '^$$' -bench . -benchmem ./core/...
 
-# One process sample beside prometheus/procfs reading the same fields.
+# What watching costs: one sample beside prometheus/procfs, a thousand instances, a Redis that is watched, system calls
+# that are counted. Some 25 minutes, as root for eBPF; BENCHFLAGS=-short for a smoke run.
+BENCHFLAGS ?=
 bench-telemetry:
-	$(GO) test -run '^$$' -bench . -benchmem ./telemetry
+	$(GO) run ./bench/telemetry $(BENCHFLAGS)
+
+# Workers of stress-ng (Debian's package) must show in the dimensions that test/stress/table.yaml names, and in no other.
+test-stress:
+	$(GO) test -count=1 -tags stress -timeout 10m -v ./test/stress
 
 # What the first `go run` costs with an empty build cache.
 cold-run:

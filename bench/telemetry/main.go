@@ -1,0 +1,115 @@
+// Command telemetry measures what watching costs: one sample beside prometheus/procfs, a thousand instances, a Redis
+// that is watched, system calls that are counted. It prints a table and writes bench/results/telemetry.json. It is run
+// in the repository (`make bench-telemetry`), as root where eBPF is to be measured too.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fettle-dev/fettle/bench/internal/report"
+)
+
+// part is one of the measurements.
+type part struct {
+	name string
+	run  func(ctx context.Context, c *config, r *report.Report) error
+}
+
+var parts = []part{{"base", base}, {"many", many}, {"redis", redis}, {"bursts", bursts}}
+
+// config is how long and how often to measure.
+type config struct {
+	short     bool
+	rounds    int           // of what is repeated; pairs where two things are compared
+	instances int           // of many
+	settle    time.Duration // before many is measured: the slowest collector's interval
+	window    time.Duration // one round of many
+	requests  int           // of one run of redis-benchmark
+	bytes     int           // of one run of dd
+	dir       string        // for what is built
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == workerArg {
+		worker()
+		return
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench telemetry:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	c := &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, requests: 400_000, bytes: 12_000_000}
+	f := flag.NewFlagSet("telemetry", flag.ContinueOnError)
+	f.BoolVar(&c.short, "short", false, "a smoke run of a few seconds; writes no file unless -out is given")
+	only := f.String("only", "", "comma-separated parts: base, many, redis, bursts; writes no file unless -out is given")
+	out := f.String("out", "", "where to write the JSON (default bench/results/telemetry.json)")
+	f.IntVar(&c.rounds, "rounds", c.rounds, "rounds of each measurement, pairs where two are compared")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	if c.short {
+		c.rounds, c.instances, c.settle, c.window, c.requests, c.bytes = 2, 50, 2*time.Second, 3*time.Second, 20_000, 2_000_000
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	if *out == "" && !c.short && *only == "" {
+		*out = "bench/results/telemetry.json"
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if c.dir, err = os.MkdirTemp("", "fettle-bench-"); err != nil {
+		return fmt.Errorf("make a directory for what is built: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(c.dir) }() // only of what was built
+	r := report.New("telemetry")
+	for _, p := range chosen {
+		say("%s", p.name)
+		if err := p.run(ctx, c, r); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	r.End()
+	if err := r.Print(os.Stdout); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	if *out == "" {
+		return nil
+	}
+	return r.Write(*out)
+}
+
+func choose(only string) ([]part, error) {
+	if only == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %s: there is no part of that name; there are base, many, redis, bursts", name)
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}
+
+// say tells progress.
+func say(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
+}
