@@ -187,3 +187,24 @@ func (m *Metrics) validate(serve Protocol) []FieldError {
 	}
 	return errs
 }
+
+// Unmeasured is a reason why some dimensions cannot be measured.
+type Unmeasured struct {
+	Why        string   `json:"why"`
+	Dimensions []string `json:"dimensions"`
+}
+
+// ByReason groups the dimensions by the reason, both sorted.
+func (u Unavailable) ByReason() []Unmeasured {
+	by := map[string][]string{}
+	for name, why := range u {
+		by[why] = append(by[why], name)
+	}
+	out := make([]Unmeasured, 0, len(by))
+	for why, names := range by {
+		slices.Sort(names)
+		out = append(out, Unmeasured{why, names})
+	}
+	slices.SortFunc(out, func(a, b Unmeasured) int { return strings.Compare(a.Why, b.Why) })
+	return out
+}

@@ -1,6 +1,7 @@
 package fettle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -47,5 +48,16 @@ func TestEachOwnColumnIsNamedOnce(t *testing.T) {
 	slices.Sort(names)
 	if n := len(slices.Compact(names)); n != len(ownColumns) {
 		t.Errorf("%d names of %d are different", n, len(ownColumns))
+	}
+}
+
+func TestReasonsAreToldOnce(t *testing.T) {
+	u := Unavailable{"b": "off", "a": "off", "c": "no permission"}
+	got := fmt.Sprint(u.ByReason())
+	if want := "[{no permission [c]} {off [a b]}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if u := Unavailable(nil).ByReason(); u == nil || len(u) > 0 {
+		t.Errorf("nothing is %v", u)
 	}
 }

@@ -45,11 +45,15 @@ func (s *syscalls) Dimensions() []ft.Dimension { return nil }
 
 // Categories is one set; its cadence is that at which bursts come when each costs what it is first taken to.
 func (s *syscalls) Categories() []ft.CategorySet {
-	every := apart(s.config.Burst.D(), firstLoss, s.config.Budget)
-	return []ft.CategorySet{{
+	return []ft.CategorySet{callSet(s.config)}
+}
+
+func callSet(c ft.Syscalls) ft.CategorySet {
+	every := apart(c.Burst.D(), firstLoss, c.Budget)
+	return ft.CategorySet{
 		Name: ft.SetSyscalls, Role: ft.Response, Size: len(calls.Classes), Labels: calls.Classes,
 		Every: every.Truncate(time.Second) + time.Second,
-	}}
+	}
 }
 
 func (s *syscalls) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {

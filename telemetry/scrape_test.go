@@ -314,8 +314,14 @@ func TestScrapeDimensions(t *testing.T) {
 	load := ft.Load
 	got := ""
 	for _, d := range Scrape(&ft.Metrics{Every: ft.Duration(5 * time.Second), Series: []ft.Series{
-		{Metric: "jobs_total", Column: "jobs", Role: &load}, {Metric: "heap_bytes", Unbounded: true}, {Metric: "sent_bytes_total"},
-		{Metric: "gc_seconds_sum"}, {Metric: "job_seconds_count"}, {Metric: "age_seconds"}, {Metric: "hit_ratio"}, {Metric: "depth"},
+		{Metric: "jobs_total", Column: "jobs", Role: &load},
+		{Metric: "heap_bytes", Unbounded: true},
+		{Metric: "sent_bytes_total"},
+		{Metric: "gc_seconds_sum"},
+		{Metric: "job_seconds_count"},
+		{Metric: "age_seconds"},
+		{Metric: "hit_ratio"},
+		{Metric: "depth"},
 		{Metric: "hits", Unit: "share"},
 	}}).Dimensions() {
 		got += fmt.Sprintln(d.Name, d.Role, d.Unit, d.Transform, d.Kind, d.Unbounded, d.Every)

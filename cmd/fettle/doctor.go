@@ -12,6 +12,7 @@ import (
 
 	"github.com/fettle-dev/fettle/api"
 	"github.com/fettle-dev/fettle/driver/process"
+	"github.com/fettle-dev/fettle/internal/daemon"
 )
 
 func (c *cli) doctorCommand() *cobra.Command {
@@ -85,9 +86,9 @@ func (c *cli) facts(cmd *cobra.Command) ([]api.Fact, error) {
 	}
 	defer d.Close()
 	facts := []api.Fact{}
-	for _, f := range d.Facts() {
+	for _, f := range daemon.Facts(cmd.Context(), d, nil) {
 		f.Detail = strings.ReplaceAll(f.Detail, dir, state)
-		facts = append(facts, api.Fact(f))
+		facts = append(facts, f)
 	}
 	return facts, nil
 }

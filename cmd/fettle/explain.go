@@ -23,6 +23,8 @@ type explanation struct {
 	Peers    []peer              `json:"peers"`
 	Quiet    string              `json:"quiet,omitempty"` // why nothing is done
 	Story    []api.LogEntry      `json:"story"`           // what was seen and done, oldest first
+	// NotMeasured are the dimensions of the instance that cannot be measured, by reason.
+	NotMeasured []fettle.Unmeasured `json:"notMeasured,omitempty"`
 
 	pool *api.PoolStatus
 }
@@ -81,6 +83,7 @@ func explain(ctx context.Context, cl *client.Client, name string) (e explanation
 			return e, unknownName(ps, name, "neither a pool nor an instance")
 		}
 		e.Instance, e.Verdict, e.Quiet, filter.Instance = in, in.Verdict, in.Quiet, in.ID
+		e.NotMeasured = in.Unavailable.ByReason()
 	}
 	e.Pool, e.pool, filter.Pool = p.Name, p, p.Name
 	for i := range p.Instances {
@@ -124,8 +127,8 @@ func (c *cli) printExplanation(e *explanation) {
 			c.say("    %s  %s", p.dim(l.At.Local().Format(time.TimeOnly)), l.Text)
 		}
 	}
-	if e.Instance != nil && len(e.Instance.Unavailable) > 0 {
-		c.printUnavailable(e.Instance.Unavailable)
+	if len(e.NotMeasured) > 0 {
+		c.printUnmeasured(e.NotMeasured)
 	}
 }
 
@@ -194,20 +197,12 @@ func peersLine(p paint, peers []peer) string {
 	return strings.Join(out, ", ")
 }
 
-// printUnavailable groups dimensions by the reason why they cannot be measured.
-func (c *cli) printUnavailable(u fettle.Unavailable) {
-	by := map[string][]string{}
-	for dim, why := range u {
-		by[why] = append(by[why], dim)
-	}
-	whys := make([]string, 0, len(by))
-	for why, dims := range by {
-		slices.Sort(dims)
-		whys = append(whys, why)
-	}
-	slices.Sort(whys)
+// printUnmeasured tells what cannot be measured, a line for each reason.
+func (c *cli) printUnmeasured(us []fettle.Unmeasured) {
 	c.say("\n  not measured")
-	for _, why := range whys {
-		c.say("    %s: %s", strings.Join(by[why], ", "), why)
+	for _, u := range us {
+		for i, l := range wrap(strings.Join(u.Dimensions, ", ")+": "+u.Why, pageWidth-6) {
+			c.say("    %s%s", map[bool]string{true: "  "}[i > 0], l)
+		}
 	}
 }

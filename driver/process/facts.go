@@ -1,13 +1,16 @@
 package process
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	ft "github.com/fettle-dev/fettle"
 )
 
 // Fact is one thing that this machine gives or does not give, for `fettle doctor`.
@@ -18,10 +21,24 @@ type Fact struct {
 	Without   string `json:"without,omitempty"` // what Fettle does without it
 }
 
+// TryGroup makes a control group like an instance's, for f to try what it tells, and removes it. Where instances get
+// none, the scope is empty.
+func (d *Driver) TryGroup(ctx context.Context, f func(ft.Scope)) error {
+	g := d.tree.Plan("doctor-" + rand.Text())
+	err := g.Make()
+	if err == nil {
+		f(ft.Scope{CgroupV2: g.V2, CgroupV1: g.V1})
+	}
+	if err = errors.Join(err, g.Remove(ctx)); err != nil {
+		return fmt.Errorf("try a control group: %w", err)
+	}
+	return nil
+}
+
 // Facts tells what this machine gives to the instances of this driver, by trying. The order is fixed.
 func (d *Driver) Facts() []Fact {
 	return []Fact{
-		d.v2Fact(), d.v1Fact(), autogroupFact(), exitFact(), d.collapseFact(), userFact(), boundingFact(), pressureFact(), bpfFact(),
+		d.v2Fact(), d.v1Fact(), autogroupFact(), exitFact(), d.collapseFact(), userFact(), boundingFact(),
 	}
 }
 
@@ -142,34 +159,6 @@ func boundingFact() Fact {
 	f.Available = err == nil && c.effective(unix.CAP_SETPCAP)
 	if !f.Available {
 		f.Detail = "needs CAP_SETPCAP"
-	}
-	return f
-}
-
-func pressureFact() Fact {
-	f := Fact{Name: "pressure (PSI)", Without: "waiting for memory and CPU is seen by faults and run-queue time only"}
-	_, err := os.ReadFile("/proc/pressure/memory")
-	f.Available = err == nil
-	f.Detail = "of the machine; of each instance where it has a cgroup v2"
-	if err != nil {
-		f.Detail = err.Error()
-	}
-	return f
-}
-
-func bpfFact() Fact {
-	f := Fact{Name: "eBPF", Without: "everything: this version reads nothing by eBPF, system calls and network bytes of a process will come by it"}
-	c, err := capabilities()
-	able := err == nil && (c.effective(unix.CAP_BPF) || c.effective(unix.CAP_SYS_ADMIN))
-	_, btf := os.Stat(filepath.Join("/sys/kernel/btf", "vmlinux"))
-	f.Available = able && btf == nil
-	switch {
-	case f.Available:
-		f.Detail = "programs may be loaded and the kernel describes its types; not used by this version"
-	case !able:
-		f.Detail = "needs CAP_BPF; not used by this version"
-	default:
-		f.Detail = "the kernel does not describe its types (/sys/kernel/btf/vmlinux); not used by this version"
 	}
 	return f
 }

@@ -80,18 +80,8 @@ func (d *daemon) Remove(ctx context.Context, name fettle.PoolName) error {
 }
 
 // Doctor is what this machine gives.
-func (d *daemon) Doctor(context.Context) ([]api.Fact, error) {
-	out := []api.Fact{}
-	if d.driver == nil {
-		return []api.Fact{{
-			Name: "running instances", Detail: "this daemon only watches, and tries nothing that would change the machine",
-			Without: "fettle doctor tells more while it does not run",
-		}}, nil
-	}
-	for _, f := range d.driver.Facts() {
-		out = append(out, api.Fact(f))
-	}
-	return out, nil
+func (d *daemon) Doctor(ctx context.Context) ([]api.Fact, error) {
+	return Facts(ctx, d.driver, d.probes.loaded()), nil
 }
 
 // Shutdown makes Run end. A second one that forces is heard while the first still waits.

@@ -62,6 +62,7 @@ type daemon struct {
 	driver  *process.Driver     // nil where the daemon only watches
 	caps    fettle.Capabilities // of driver
 	metrics *metrics
+	probes  probes
 	bound   string // address of the metrics listener
 	news    *bell  // rings when the journal took something
 
@@ -149,7 +150,7 @@ func (d *daemon) open(ctx context.Context, acts bool) (err error) {
 
 // close lets instances and router be.
 func (d *daemon) close() error {
-	var errs []error
+	errs := []error{d.probes.close()}
 	if d.front != nil {
 		errs = append(errs, d.front.Close())
 	}

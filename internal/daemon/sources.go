@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/router"
@@ -16,13 +17,21 @@ func (d *daemon) able(spec *fettle.Pool) error {
 			return fmt.Errorf("pool %s: telemetry.workingSet.collect is on: %w", spec.Name, err)
 		}
 	}
+	for name, s := range map[string]fettle.Switch{"network": spec.Telemetry.Network, "syscalls.collect": spec.Telemetry.Syscalls.Collect} {
+		if s != fettle.On {
+			continue
+		}
+		if _, err := d.probes.open(d.log); err != nil {
+			return fmt.Errorf("pool %s: telemetry.%s is on: %w", spec.Name, name, err)
+		}
+	}
 	return nil
 }
 
 // sources are what measures the pool's instances, in the order in which they are asked: where two measure the same, an
 // instance's value comes from the first that can. What is off, or not possible here, takes no column and is told.
 func (p *pool) sources(spec *fettle.Pool, driver fettle.Source) []fettle.Source {
-	out := []fettle.Source{telemetry.Cgroup(), telemetry.ProcFS(), workingSet(spec.Telemetry.WorkingSet)}
+	out := []fettle.Source{p.network(spec), telemetry.Cgroup(), telemetry.ProcFS(), workingSet(spec.Telemetry.WorkingSet)}
 	if spec.Serve == fettle.HTTP {
 		f := p.d.front.Pool(spec.Name)
 		p.front = f
@@ -33,10 +42,34 @@ func (p *pool) sources(spec *fettle.Pool, driver fettle.Source) []fettle.Source 
 	if spec.Metrics != nil {
 		out = append(out, telemetry.Scrape(spec.Metrics))
 	}
+	out = append(out, p.syscalls(spec))
 	if driver != nil {
 		out = append(out, driver)
 	}
 	return out
+}
+
+// network measures traffic. Where neither the router nor a metric tells what the pool is asked to do, traffic does.
+func (p *pool) network(spec *fettle.Pool) fettle.Source {
+	work := spec.Serve != fettle.HTTP && !tellsLoad(spec.Metrics)
+	if spec.Telemetry.Network == fettle.Off {
+		return telemetry.Absent("off: telemetry.network", telemetry.NetworkNames()...)
+	}
+	probes, _ := p.d.probes.open(p.d.log) // without them it falls back, and says why
+	return probes.Network(work)
+}
+
+func (p *pool) syscalls(spec *fettle.Pool) fettle.Source {
+	c := spec.Telemetry.Syscalls
+	var probes *telemetry.Probes
+	if c.Collect == fettle.On {
+		probes, _ = p.d.probes.open(p.d.log) // it was able to
+	}
+	return probes.Syscalls(c)
+}
+
+func tellsLoad(m *fettle.Metrics) bool {
+	return m != nil && slices.ContainsFunc(m.Series, func(s fettle.Series) bool { return s.Role != nil && *s.Role == fettle.Load })
 }
 
 func workingSet(c fettle.WorkingSet) fettle.Source {
