@@ -87,7 +87,7 @@ func TestRecordingOfAnyRunReplaysIt(t *testing.T) {
 		p.Size.Min = rapid.IntRange(1, 5).Draw(rt, "n")
 		p.Size.Max = p.Size.Min + rapid.IntRange(1, 2).Draw(rt, "room")
 		p.Heal.Young = ft.Duration(rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(rt, "young"))
-		p.Detect.Interval, p.Detect.Learn = ft.Duration(5*time.Second), ft.Duration(20000*time.Second)
+		p.Detect.Interval, p.Detect.Learn = ft.Duration(5*time.Second), ft.Duration(200*time.Second)
 		p.Limits.Memory = 512 << 20
 		p.Image.Hooks.SoftReset = &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset", Body: "secret"}}
 		p.Image.Env = map[string]string{"TOKEN": "secret"}
