@@ -324,6 +324,9 @@ drifting instances alone. Nothing is changed.`,
 func (c *cli) printPlans(plans []api.Plan) {
 	for _, pl := range plans {
 		head := fmt.Sprintf("pool %s (mode %s)", pl.Pool, pl.Mode)
+		if pl.Watched {
+			head = fmt.Sprintf("pool %s (only watched: this is what mode heal would do if Fettle ran it)", pl.Pool)
+		}
 		if len(pl.Actions) == 0 && len(pl.Quiet) == 0 {
 			c.say("%s: nothing to do", head)
 			continue

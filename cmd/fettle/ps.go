@@ -67,7 +67,11 @@ func (c *cli) printPools(ps []api.PoolStatus) {
 	for i := range ps {
 		s := &ps[i]
 		rate, p50, p99, errs := traffic(s.Figures)
-		pools.row(p.bold(string(s.Name)), dash(s.Address), s.Mode.String(), fmt.Sprintf("%d/%d", s.Ready, s.Desired),
+		ready := fmt.Sprintf("%d/%d", s.Ready, s.Desired)
+		if s.Config.Watch != nil {
+			ready = fmt.Sprint(s.Ready) // there is no number that there should be
+		}
+		pools.row(p.bold(string(s.Name)), dash(s.Address), s.Mode.String(), ready,
 			fmt.Sprint(s.Drifting), rate, p50, p99, errs, poolState(p, s))
 	}
 	pools.print(c.out, "")
@@ -132,6 +136,8 @@ func urgent(in *api.InstanceStatus) string {
 		return fmt.Sprintf("learning %.0f %%, first verdict in %s", 100*in.Progress, span(in.FirstVerdictIn.D()))
 	case in.Quiet != "":
 		return in.Quiet
+	case in.Label != "":
+		return fmt.Sprintf("%s, pid %d", in.Label, in.PID)
 	default:
 		return ""
 	}
@@ -149,6 +155,8 @@ func poolState(p paint, s *api.PoolStatus) string {
 	add(s.Journal != "", p.red("journal: "+firstLine(s.Journal)))
 	add(s.Paused, p.yellow("paused"))
 	add(s.Breaker != "", p.yellow("breaker: "+s.Breaker))
+	add(s.Note != "", p.yellow(s.Note))
+	add(s.Config.Watch != nil && len(s.Instances) == 0 && s.Note == "", p.dim("nothing is there yet"))
 	add(s.HoldOff != "" && s.Drifting > 0, p.yellow("hold-off: "+s.HoldOff))
 	add(s.Verdict.Level >= fettle.Low, p.level(s.Verdict.Level, fmt.Sprintf("%s (%s)", s.Verdict.Cause, s.Verdict.Level)))
 	if least, first := 1.0, time.Duration(0); len(out) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -182,6 +183,10 @@ func (s *story) begin(ctx context.Context, cl *client.Client) {
 	}
 	for i := range ps {
 		p := &ps[i]
+		if p.Config.Watch != nil {
+			s.tell(time.Now(), "%s", s.watched(p))
+			continue
+		}
 		at := ""
 		if p.Address != "" {
 			at = " at " + s.p.bold("http://"+p.Address)
@@ -189,7 +194,15 @@ func (s *story) begin(ctx context.Context, cl *client.Client) {
 		s.tell(time.Now(), "pool %s%s: %d %s of %s, mode %s", s.p.bold(string(p.Name)), at, p.Desired, plural(p.Desired, "instance"),
 			strings.Join(p.Config.Image.Command, " "), p.Mode)
 	}
+	for i := range ps {
+		if ps[i].Baseline {
+			s.tell(time.Now(), "%s: what was learnt before is the baseline; fettle forget %s drops it", s.p.bold(string(ps[i].Name)), ps[i].Name)
+		}
+	}
 	s.wg.Go(func() { s.progress(ctx, cl) })
+	if slices.ContainsFunc(ps, func(p api.PoolStatus) bool { return p.Config.Watch != nil }) {
+		s.wg.Go(func() { s.limits(ctx, cl) })
+	}
 }
 
 // progress tells once a pool is up, at half of the learning, and when it can judge; and when it is degraded or well again.

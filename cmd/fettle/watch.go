@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/client"
 	"github.com/fettle-dev/fettle/driver/watch"
 )
 
@@ -27,6 +26,7 @@ type watchFlags struct {
 	learn      time.Duration
 	memory     string
 	workingSet bool
+	network    string
 	scrape     string
 	series     []string
 	serving    servingFlags
@@ -83,6 +83,7 @@ As another user than that of the servers, and not as root, some things cannot be
 	fl.DurationVar(&f.learn, "learn", 0, "how long a first baseline is learnt (default 120 intervals)")
 	fl.StringVar(&f.memory, "memory-limit", "", "memory that an instance should stay below, such as 512MiB: it is foretold when one will not")
 	fl.BoolVar(&f.workingSet, "working-set", false, "measure the working set too; that clears the referenced bits of the servers' pages, which costs them a little")
+	fl.StringVar(&f.network, "network", "auto", "traffic and calls to others by eBPF programs, where this user may load them: auto, off, or on")
 	fl.StringVar(&f.scrape, "scrape", "", "take the servers' own counters from this Prometheus endpoint: PATH, or PATH:PORT where it is not the port that they listen on")
 	fl.StringArrayVar(&f.series, "series", nil, "with --scrape, a metric to take: NAME, or NAME=load where it tells the work that is asked for; may be repeated")
 	f.serving.addLog(fl)
@@ -98,8 +99,10 @@ func (c *cli) foregroundWatch(ctx context.Context, dir string, p fettle.Pool, f 
 	s := newStory(c)
 	defer s.close()
 	o.Event = s.event
-	o.Ready = s.beginWatch(ctx, dir)
-	return c.serve(ctx, o, false, func() { s.tell(time.Now(), "ending: the servers run on as they were; what was learnt is kept in %s", dir) })
+	o.Ready = func(cl *client.Client) { s.begin(ctx, cl) }
+	return c.serve(ctx, o, false, func() {
+		s.tell(time.Now(), "ending: the servers run on as they were; what was learnt is kept in %s", dir)
+	})
 }
 
 // pool makes the pool that the flags describe, checked.
@@ -129,6 +132,9 @@ func (f *watchFlags) pool(args []string) (fettle.Pool, error) {
 	}
 	if f.workingSet {
 		p.Telemetry.WorkingSet.Collect = fettle.On
+	}
+	if err := p.Telemetry.Network.UnmarshalText([]byte(f.network)); err != nil {
+		return p, invalid("watch: --network: %s", err)
 	}
 	var err error
 	if p.Metrics, err = f.metrics(); err != nil {
@@ -231,13 +237,4 @@ func selection(w *fettle.Watch) string {
 	}
 	h := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(h[:4])
-}
-
-// since says how long ago something was kept, for people; empty where it was not.
-func since(file string) string {
-	st, err := os.Stat(file)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%s ago", span(time.Since(st.ModTime())))
 }

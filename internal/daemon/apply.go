@@ -11,7 +11,6 @@ import (
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/api"
-	"github.com/fettle-dev/fettle/driver/watch"
 )
 
 // Apply makes pools the desired state: others are stopped and removed. A changed image becomes the desired state; the
@@ -106,7 +105,7 @@ func (d *daemon) Output(ctx context.Context, id fettle.InstanceID, o api.OutputO
 		return fmt.Errorf("instance %q: %w", id, err)
 	}
 	if p.watch != nil {
-		return fmt.Errorf("output of %s: it goes where the one who started it wanted: %w", id, watch.Refusal(p.name))
+		return fmt.Errorf("output of %s: Fettle keeps that of instances which it runs; %s is only watched: %w", id, p.name, fettle.ErrUnavailable)
 	}
 	if err := tail(ctx, d.driver.OutputPath(id), o, w); err != nil {
 		return fmt.Errorf("output of %s: %w", id, err)

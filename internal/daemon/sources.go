@@ -37,7 +37,11 @@ func (p *pool) sources(spec *fettle.Pool, driver fettle.Source) []fettle.Source 
 		p.front = f
 		out = append(out, f)
 	} else {
-		out = append(out, telemetry.Absent("serve: none: no requests go through the router", names(&router.PoolFront{})...))
+		why := "serve: none: no requests go through the router"
+		if spec.Watch != nil {
+			why = "only watched: requests do not go through Fettle"
+		}
+		out = append(out, telemetry.Absent(why, names(&router.PoolFront{})...))
 	}
 	if spec.Metrics != nil {
 		out = append(out, telemetry.Scrape(spec.Metrics))
