@@ -374,9 +374,10 @@ func (s *State) count(m *member) (c sums) {
 	b(&c.Ready, m.serving())
 	replaced := o != nil && o.Kind == ft.Evict && m.Replaces == "" // counts until its replacement does
 	b(&c.Counted, m.Phase != ft.Quarantined && (m.Phase != ft.Gone || replaced) && !leaving && m.Replaces == "")
-	b(&c.Lost, c.Counted == 1 && !m.Alive && o == nil)
+	waits := !m.Alive && m.Barred != 0 // its start was withdrawn: it is waited for
+	b(&c.Lost, c.Counted == 1 && !m.Alive && o == nil && !waits)
 	b(&c.Drifting, m.Alive && m.Verdict.Level >= ft.Low)
-	b(&c.Unhealthy, c.Counted == 1 && m.Phase != ft.Gone && m.unhealthy(o))
+	b(&c.Unhealthy, c.Counted == 1 && m.Phase != ft.Gone && !waits && m.unhealthy(o))
 	b(&c.Trials, m.Trial != nil || o != nil && o.Kind == ft.Retune && !declared(o.Reason.Rule))
 	b(&c.Surge, m.Surge && c.Counted == 1)
 	b(&c.Busy, m.Alive && c.Counted == 1 && (m.Story != nil || m.Wish != nil || m.Over != nil || m.Escalate || m.Verdict.Level >= ft.High))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +158,133 @@ func TestReplayUnderTheSamePolicyAgrees(t *testing.T) {
 					rt.Fatalf("%s: side %d: %s %s", turn.At, l.Side, ft.EventKind(l.Event), l.Event)
 				}
 			}
+		}
+	})
+}
+
+// recordedRun records a pool in which one instance leaks after five minutes, for ten more.
+func recordedRun(t *testing.T, mode ft.Mode, young time.Duration, trouble string) []byte {
+	p := ft.Pool{Name: "web", Mode: mode, Listen: ":8080", Image: ft.Image{Command: []string{"sim"}}}
+	p.Size.Min, p.Heal.Young = 3, ft.Duration(young)
+	p.Image.Hooks.SoftReset = &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset"}}
+	p.Defaults()
+	s := &script{t: t}
+	s.b = newBrain(t, p, Config{Seed: 3}, func(ft.Event) {})
+	tp := s.b.tape()
+	s.b.run(6 * time.Minute)
+	if err := s.do(strings.Fields(trouble)); err != nil {
+		t.Fatal(err)
+	}
+	s.b.run(10 * time.Minute)
+	return tp.end(t)
+}
+
+// whatIf replays a file under another policy and gives what only one side decided, as text.
+func whatIf(t interface{ Fatal(args ...any) }, file []byte, change func(*ft.Pool) error) (lines []string, sum recording.Summary) {
+	r, err := recording.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	play, err := recording.PlayChanged(r, false, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		turn, err := play.Next()
+		if errors.Is(err, io.EOF) {
+			return lines, sum
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Add(turn)
+		for _, l := range turn.Compare() {
+			if ft.EventKind(l.Event) != "health" && l.Side != recording.Both {
+				lines = append(lines, []string{"=", "-", "+"}[l.Side]+" "+l.Event.String())
+			}
+		}
+	}
+}
+
+func has(lines []string, part string) bool {
+	return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, part) })
+}
+
+// TestWhatIfYoung: with another notion of young, the drifting instance would have been replaced rather than soft reset; it
+// is said that this was not done, and once.
+func TestWhatIfYoung(t *testing.T) {
+	file := recordedRun(t, ft.HealAutomatic, time.Hour, "slow web-2 60ms")
+	lines, sum := whatIf(t, file, func(p *ft.Pool) error { p.Heal.Young = ft.Duration(time.Second); return nil })
+	for _, want := range []string{
+		"- soft-reset web-2: ", "+ evict web-2: ", "+ start web-4 skipped: " + recording.NotDone, "+ evict web-2 abandoned: " + recording.NotDone,
+	} {
+		if !has(lines, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if sum.Operations["soft-reset"].Recorded == 0 || sum.Operations["evict"].Replayed == 0 || sum.Operations["evict"].Recorded != 0 || sum.Skipped == 0 {
+		t.Errorf("summary %+v", sum)
+	}
+	if sum.Operations["evict"].Replayed > 5 {
+		t.Errorf("it is told %d times", sum.Operations["evict"].Replayed)
+	}
+	if t.Failed() {
+		t.Log(strings.Join(lines, "\n"))
+	}
+}
+
+// TestWhatIfHeal: of a pool that was only observed, it is said what would have been done; the ladder is climbed as it would be
+// if each step had not helped, and no faster.
+func TestWhatIfHeal(t *testing.T) {
+	file := recordedRun(t, ft.Observe, time.Hour, "slow web-2 60ms")
+	lines, sum := whatIf(t, file, func(p *ft.Pool) error { p.Mode = ft.HealAutomatic; return nil })
+	if !has(lines, "+ soft-reset web-2: ") || !has(lines, "- web-2 left alone: mode observe") || sum.Operations["soft-reset"].Recorded != 0 {
+		t.Errorf("summary %+v", sum)
+	}
+	n := 0
+	for _, p := range sum.Operations {
+		n += p.Replayed - p.Recorded
+	}
+	if n < 1 || n > 20 {
+		t.Errorf("%d operations would have been opened in ten minutes", n)
+	}
+	if t.Failed() {
+		t.Log(strings.Join(lines, "\n"))
+	}
+}
+
+// TestWhatIfAnything holds that no change of policy makes a replay fail or spin, whatever was recorded.
+func TestWhatIfAnything(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := ft.Pool{Name: "web", Mode: rapid.SampledFrom([]ft.Mode{ft.Observe, ft.HealAutomatic}).Draw(rt, "mode"), Listen: ":8080", Image: ft.Image{Command: []string{"sim"}}}
+		p.Size.Min = rapid.IntRange(1, 4).Draw(rt, "n")
+		p.Heal.Young = ft.Duration(rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(rt, "young"))
+		p.Detect.Interval, p.Detect.Learn = ft.Duration(5*time.Second), ft.Duration(200*time.Second)
+		p.Limits.Memory = 512 << 20
+		p.Image.Hooks.SoftReset = &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset"}}
+		p.Defaults()
+		s := &script{t: t}
+		s.b = newBrain(t, p, Config{Seed: rapid.Uint64().Draw(rt, "seed")}, func(ft.Event) {})
+		s.b.run(rapid.SampledFrom([]time.Duration{time.Second, 5 * time.Minute}).Draw(rt, "at first"))
+		tp := s.b.tape()
+		s.b.run(rapid.SampledFrom([]time.Duration{time.Second, 5 * time.Minute}).Draw(rt, "then"))
+		for range rapid.IntRange(1, 8).Draw(rt, "troubles") {
+			step(rt, s)
+			s.b.run(time.Duration(rapid.IntRange(0, 240_000).Draw(rt, "ms")) * time.Millisecond)
+		}
+		file := tp.end(t)
+		min, mode := rapid.IntRange(0, 6).Draw(rt, "size.min"), rapid.SampledFrom([]ft.Mode{ft.Observe, ft.AdjustOnly, ft.HealAutomatic}).Draw(rt, "set mode")
+		young := rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(rt, "set young")
+		memory := rapid.SampledFrom([]ft.Size{0, 64 << 20, 1 << 30}).Draw(rt, "set memory")
+		learn := rapid.SampledFrom([]time.Duration{200 * time.Second, 150 * time.Second}).Draw(rt, "set learn")
+		_, sum := whatIf(rt, file, func(p *ft.Pool) error {
+			p.Size = ft.Sizing{Min: min, Max: min + 1}
+			p.Mode, p.Heal.Young, p.Limits.Memory, p.Detect.Learn = mode, ft.Duration(young), memory, ft.Duration(learn)
+			return nil
+		})
+		seconds := int(sum.Ended.Sub(sum.Began).Seconds())
+		if most := 2*sum.Decided.Recorded + 200 + seconds; sum.Decided.Replayed > most {
+			rt.Fatalf("%d decisions in %ds, recorded %d", sum.Decided.Replayed, seconds, sum.Decided.Recorded)
 		}
 	})
 }
