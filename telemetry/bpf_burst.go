@@ -249,4 +249,3 @@ func (b *bursts) total() time.Duration {
 	defer b.mu.Unlock()
 	return b.counted
 }
-

@@ -3,17 +3,21 @@ package telemetry
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
 )
@@ -30,6 +34,7 @@ var kept = map[string]*bufio.ReadWriter{}
 //	ask ADDRESS MS              one line; gives up when no answer came within that time
 //	http URL N                  requests by one client
 //	serve                       a server that echoes; answers with its address
+//	unix BYTES                  and back, over a unix socket
 //	spawn COMMAND               a child of its own does it, and ends
 func obeyNet(line string) string {
 	f := append(strings.Fields(line), "", "", "", "")
@@ -74,6 +79,8 @@ func obeyNet(line string) string {
 		}
 		go echo(l, 0)
 		return l.Addr().String()
+	case "unix":
+		err = netUnix(n0(f[1]))
 	case "spawn":
 		k := self()
 		k.Stdin = strings.NewReader("net " + strings.TrimPrefix(line, "spawn ") + "\n")
@@ -85,6 +92,51 @@ func obeyNet(line string) string {
 		return err.Error()
 	}
 	return "done"
+}
+
+// again is what the mark of a child says after exec.
+const again = "again"
+
+// execByThread starts the binary anew in the same process. It returns only on failure.
+func execByThread() string {
+	os.Setenv(childMark, again)
+	failed := make(chan string)
+	for range 20 {
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == os.Getpid() {
+				select {} // the first thread; it ends with the others
+			}
+			failed <- unix.Exec("/proc/self/exe", []string{"child of a test"}, os.Environ()).Error()
+		}()
+	}
+	return <-failed
+}
+
+func n0(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+// netUnix sends bytes over a unix socket and back.
+func netUnix(n int) error {
+	l, err := net.Listen("unix", "@"+strconv.Itoa(os.Getpid()))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go echo(l, 0)
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b := make([]byte, n)
+	if _, err := c.Write(b); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, b)
+	return err
 }
 
 func netSend(address string, bytes, writes int) error {
@@ -180,22 +232,33 @@ func listen(t testing.TB, address string, serve func(net.Listener)) string {
 	return l.Addr().String()
 }
 
-// newProbes loads the programs, or skips with the reason.
+// shared are the programs of most tests: loading them takes a while.
+var shared struct {
+	once sync.Once
+	p    *Probes
+	err  error
+}
+
+// probedTests unloads the programs at the end.
+type probedTests struct{ *testing.M }
+
+func (m probedTests) Run() int {
+	code := m.M.Run()
+	if err := shared.p.Close(); err != nil {
+		fmt.Println(err)
+		code = max(code, 1)
+	}
+	return code
+}
+
+// newProbes gives the shared programs, or skips with the reason.
 func newProbes(t testing.TB) *Probes {
 	t.Helper()
-	p, err := openProbes(slog.New(slog.DiscardHandler), time.Hour)
-	if err != nil {
-		if os.Geteuid() == 0 && !errors.Is(err, ft.ErrUnavailable) {
-			t.Fatal(err)
-		}
-		t.Skip("no eBPF here: ", err)
+	shared.once.Do(func() { shared.p, shared.err = openProbes(slog.New(slog.DiscardHandler), time.Hour) })
+	if shared.err != nil {
+		t.Skip("no eBPF here: ", shared.err)
 	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
+	return shared.p
 }
 
 // watched is an instance whose network is measured.
@@ -282,12 +345,245 @@ func TestNetworkThroughASampler(t *testing.T) {
 	}
 }
 
+func echoing(t testing.TB, address string) string {
+	return listen(t, address, func(l net.Listener) { echo(l, 0) })
+}
+
 func TestNetworkCountsExactly(t *testing.T) {
 	p := newProbes(t)
 	w := watchNetwork(t, p)
-	address := listen(t, "127.0.0.1:0", func(l net.Listener) { echo(l, 0) })
+	address := echoing(t, "127.0.0.1:0")
+	const lines = 10*8 + 90*9 // bytes of 100 of them
 
 	before := w.row()
 	w.do("net calls " + address + " 100")
-	w.grown(before, map[int]float64{colNetOut: 10*8 + 90*9, colNetIn: 10*8 + 90*9, colMsgsOut: 100, colMsgsIn: 100, colConnects: 1, colOutCalls: 100})
+	w.grown(before, map[int]float64{colNetOut: lines, colNetIn: lines, colMsgsOut: 100, colMsgsIn: 100, colConnects: 1, colOutCalls: 100})
+
+	before = w.row()
+	w.do("net calls " + address + " 100") // on the connection that it has
+	w.grown(before, map[int]float64{colNetOut: lines, colNetIn: lines, colMsgsOut: 100, colMsgsIn: 100, colOutCalls: 100})
+
+	before = w.row()
+	w.do("net udp " + udpEcho(t) + " 50 200")
+	w.grown(before, map[int]float64{colNetOut: 10000, colNetIn: 10000, colMsgsOut: 50, colMsgsIn: 50})
+
+	before = w.row()
+	w.do("net unix 100")
+	w.grown(before, nil)
+}
+
+func TestNetworkOfIPv6(t *testing.T) {
+	p := newProbes(t)
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skip("no IPv6 here: ", err)
+	} else {
+		l.Close()
+	}
+	w := watchNetwork(t, p)
+	address := echoing(t, "[::1]:0")
+	before := w.row()
+	w.do("net calls " + address + " 10")
+	w.grown(before, map[int]float64{colNetOut: 80, colNetIn: 80, colMsgsOut: 10, colMsgsIn: 10, colConnects: 1, colOutCalls: 10})
+	w.wantDestinations(address)
+}
+
+func TestNetworkOfAServer(t *testing.T) {
+	p := newProbes(t)
+	w := watchNetwork(t, p)
+	w.say("net serve")
+	address := w.hear()
+
+	before := w.row()
+	for range 5 { // connections of two calls each
+		c := dial(t, address)
+		for range 2 {
+			exchange(t, c, 100)
+		}
+		c.Close()
+	}
+	w.until(func(row []float64) bool { return row[colNetIn]-before[colNetIn] == 1000 })
+	w.grown(before, map[int]float64{colNetOut: 1000, colNetIn: 1000, colMsgsOut: 10, colMsgsIn: 10, colAccepts: 5})
+
+	before = w.row()
+	for range 3 {
+		dial(t, address).Close() // nothing is sent
+	}
+	w.until(func(row []float64) bool { return row[colAccepts]-before[colAccepts] == 3 })
+	w.grown(before, map[int]float64{colAccepts: 3})
+}
+
+// What was connected before the instance was attached to has a direction, but is no new connection.
+func TestConnectionsOlderThanTheProbes(t *testing.T) {
+	p := newProbes(t)
+	c := newChild(t)
+	c.say("net serve")
+	served := c.hear()
+	caller := dial(t, served)
+	exchange(t, caller, 100)
+	called := echoing(t, "127.0.0.1:0")
+	c.do("net calls " + called + " 10")
+
+	w := &watched{child: c, p: p, reader: attachNetwork(t, p, c.instance())}
+	before := w.row()
+	exchange(t, caller, 100)
+	exchange(t, caller, 100)
+	w.do("net calls " + called + " 10")
+	w.grown(before, map[int]float64{colNetOut: 280, colNetIn: 280, colMsgsOut: 12, colMsgsIn: 12, colOutCalls: 10})
+	w.wantDestinations(called)
+}
+
+func TestNetworkOfTheWholeTree(t *testing.T) {
+	p := newProbes(t)
+	address := echoing(t, "127.0.0.1:0")
+	c := newChild(t)
+	c.do("kid 0") // before the probes; it takes commands by kidnet
+	c.do("burnt")
+	w := &watched{child: c, p: p, reader: attachNetwork(t, p, c.instance())}
+
+	// The kid is found by a sweep.
+	before := w.row()
+	w.until(func([]float64) bool {
+		w.do("kidnet calls " + address + " 10")
+		return w.row()[colOutCalls]-before[colOutCalls] >= 10
+	})
+	before = w.row()
+	w.do("kidnet calls " + address + " 10")
+	w.grown(before, map[int]float64{colNetOut: 80, colNetIn: 80, colMsgsOut: 10, colMsgsIn: 10, colOutCalls: 10})
+
+	// A child that lives only for this, and a child of a child.
+	before = w.row()
+	w.do("net spawn calls " + address + " 10")
+	w.do("net spawn spawn calls " + address + " 10")
+	w.grown(before, map[int]float64{colNetOut: 160, colNetIn: 160, colMsgsOut: 20, colMsgsIn: 20, colConnects: 2, colOutCalls: 20})
+
+	// One whose parent is gone.
+	w.do("release")
+	before = w.row()
+	w.do("net calls " + address + " 10")
+	w.grown(before, map[int]float64{colNetOut: 80, colNetIn: 80, colMsgsOut: 10, colMsgsIn: 10, colConnects: 1, colOutCalls: 10})
+}
+
+// A thread that is not the first calls exec: the first one ends, and the process goes on as the other.
+func TestExecByAThread(t *testing.T) {
+	p := newProbes(t)
+	address := echoing(t, "127.0.0.1:0")
+	w := watchNetwork(t, p)
+	w.do("exec")
+	w.do("net calls " + address + " 1")
+	before := w.row()
+	if before[colOutCalls] != 1 {
+		t.Errorf("%g calls after exec, want 1", before[colOutCalls])
+	}
+	w.do("net spawn calls " + address + " 10")
+	w.grown(before, map[int]float64{colNetOut: 80, colNetIn: 80, colMsgsOut: 10, colMsgsIn: 10, colConnects: 1, colOutCalls: 10})
+}
+
+func TestSlotsAreUsedAgain(t *testing.T) {
+	p := newProbes(t)
+	address := echoing(t, "127.0.0.1:0")
+	old := newChild(t)
+	r := attachNetwork(t, p, old.instance())
+	old.do("net calls " + address + " 10")
+	if got := netRow(t, r)[colOutCalls]; got != 10 {
+		t.Fatalf("%g calls, want 10", got)
+	}
+	number := r.(*networkReader).slot.Slot
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The next ones, until the number comes again.
+	var w *watched
+	for w == nil {
+		c := newChild(t)
+		r, _, err := p.Network(true).Attach(c.instance())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.(*networkReader).slot.Slot == number {
+			w = &watched{child: c, p: p, reader: r}
+			t.Cleanup(func() { r.Close() })
+		} else {
+			r.Close()
+			c.end()
+			time.Sleep(rest / 10)
+		}
+	}
+	before := w.row()
+	for col, v := range before[:colOutCalls+1] {
+		if v != 0 {
+			t.Errorf("column %d of a new owner begins at %g", col, v)
+		}
+	}
+	old.do("net calls " + address + " 10") // by the old owner, on an old connection
+	w.grown(before, nil)
+	if d := p.Destinations(w.instance().Ref); len(d) != 0 {
+		t.Errorf("destinations of the old owner: %v", d)
+	}
+	w.do("net calls " + address + " 10")
+	w.wantDestinations(address)
+}
+
+func dial(t testing.TB, address string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// exchange sends so many bytes and waits for as many.
+func exchange(t testing.TB, c net.Conn, n int) {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func udpEcho(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], from)
+		}
+	}()
+	return c.LocalAddr().String()
+}
+
+// until waits for a condition on the row.
+func (w *watched) until(ok func(row []float64) bool) {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(w.row()); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("it never came so; the row is %v", w.row())
+		}
+	}
+}
+
+func (w *watched) wantDestinations(want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, d := range w.p.Destinations(w.instance().Ref) {
+		got = append(got, d.Address)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		w.t.Errorf("destinations %q, want %q", got, want)
+	}
 }

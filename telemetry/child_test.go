@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	case "looker":
 		look()
 		return
+	case again:
+		fmt.Println("done") // with exec
+		obey()
+		return
 	default:
 		obey()
 		return

@@ -346,7 +346,8 @@ static __always_inline void request(struct sock *sk, struct member *m, struct sl
 	*(volatile __u32 *)&c->state = WAITING;
 }
 
-/* A member received, or tried to, on a connection that it was called by. It is new when nothing was read before. */
+/* A member received, or tried to, on a connection that it was called by. It is new when nothing was read before; the end
+ * of what the other side sends counts as one byte received. */
 static __always_inline void accepted(struct sock *sk, struct member *m, struct slot *s, int ret)
 {
 	struct conn *c = conn_of(sk);
@@ -356,7 +357,7 @@ static __always_inline void accepted(struct sock *sk, struct member *m, struct s
 	if (!t)
 		return;
 	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - (ret > 0 ? ret : 0);
-	bool fresh = !c && had <= 0 && t->bytes_sent == 0;
+	bool fresh = !c && had <= 1 && t->bytes_sent == 0;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return;
