@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,10 +101,12 @@ func (c *cli) clearAway(ctx context.Context, none error) error {
 	if err != nil {
 		return err
 	}
+	// What it only watched is not its to stop.
+	left = slices.DeleteFunc(left, func(p fettle.Pool) bool { return p.Watch != nil })
 	if len(left) == 0 {
 		return none
 	}
-	o, err := c.options(dir, nil, &servingFlags{logFormat: "text", logLevel: "warn"})
+	o, err := c.options(dir, left, &servingFlags{logFormat: "text", logLevel: "warn"})
 	if err != nil {
 		return err
 	}

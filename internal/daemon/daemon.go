@@ -221,7 +221,7 @@ func (d *daemon) begin(ctx context.Context, pools []fettle.Pool) error {
 	defer d.change.Unlock()
 	var gone []fettle.Pool
 	for i := range known {
-		if !slices.ContainsFunc(pools, func(p fettle.Pool) bool { return p.Name == known[i].Name }) {
+		if known[i].Watch == nil && !slices.ContainsFunc(pools, func(p fettle.Pool) bool { return p.Name == known[i].Name }) {
 			known[i].Defaults()
 			gone = append(gone, known[i])
 		}
