@@ -465,11 +465,17 @@ func (m *importer) run(out func([]byte) error) error {
 		if err != nil {
 			return err
 		}
-		if buf, err = e.step(buf[:0], step); err != nil {
-			return err
+		steps := []*Step{step}
+		if len(step.Events) > 0 { // a new life must be known before its rows come
+			steps = []*Step{{At: at, Events: step.Events}, {At: at, Frame: f}}
 		}
-		if err := out(buf); err != nil {
-			return err
+		for _, s := range steps {
+			if buf, err = e.step(buf[:0], s); err != nil {
+				return err
+			}
+			if err := out(buf); err != nil {
+				return err
+			}
 		}
 		m.last = at
 		m.done.Frames++

@@ -214,6 +214,9 @@ func (v *replayed) turn(t *recording.Turn, d *recording.Difference, exact, all b
 
 func (v *replayed) line(at time.Time, l recording.Line) {
 	kind, text := fettle.EventKind(l.Event), l.Event.String()
+	if i, is := l.Event.(*fettle.Intended); is {
+		text = i.Action.String() // why stands with the operation
+	}
 	if v.c.format == "json" {
 		if len(v.diffs) >= mostLines {
 			v.more++

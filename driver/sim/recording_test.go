@@ -3,12 +3,15 @@ package sim
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	ft "github.com/fettle-dev/fettle"
@@ -170,6 +173,7 @@ func recordedRun(t *testing.T, mode ft.Mode, young time.Duration, trouble string
 	p.Defaults()
 	s := &script{t: t}
 	s.b = newBrain(t, p, Config{Seed: 3}, func(ft.Event) {})
+	s.b.run(10 * time.Second)
 	tp := s.b.tape()
 	s.b.run(6 * time.Minute)
 	if err := s.do(strings.Fields(trouble)); err != nil {
@@ -287,4 +291,76 @@ func TestWhatIfAnything(t *testing.T) {
 			rt.Fatalf("%d decisions in %ds, recorded %d", sum.Decided.Replayed, seconds, sum.Decided.Recorded)
 		}
 	})
+}
+
+// TestExportedTelemetryIsJudgedAlike holds that measurements that were exported and imported give the same verdicts as the
+// recording that they are of.
+func TestExportedTelemetryIsJudgedAlike(t *testing.T) {
+	for _, trouble := range []string{"slow web-2 60ms", "leak web-3 6MiB/s", "crash web-1", "load x2", "mix web-1 reports"} {
+		file := recordedRun(t, ft.HealAutomatic, time.Hour, trouble)
+		open := func() (*recording.Reader, error) { return recording.NewReader(bytes.NewReader(file)) }
+		x, err := recording.Export(open, t.TempDir(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema, err := os.ReadFile(x.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var in []recording.Input
+		for _, name := range x.Files {
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			in = append(in, recording.Input{Name: name, R: f})
+		}
+		var again bytes.Buffer
+		w := recording.NewWriter(&again)
+		got, err := recording.Import(in, recording.ImportOptions{Schema: schema}, w.Line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got.Pool != "web" || got.Rows != x.Rows || got.Frames > x.Frames {
+			t.Fatalf("imported %+v, exported %+v", got, x)
+		}
+		want, have := verdicts(t, file), verdicts(t, again.Bytes())
+		if d := cmp.Diff(want, have); d != "" {
+			t.Errorf("%s: verdicts differ (- recorded, + imported):\n%s", trouble, d)
+		}
+		if len(want) < 4 {
+			t.Errorf("%s: only %d verdicts were compared", trouble, len(want))
+		}
+	}
+}
+
+// verdicts are those of a replay, in words.
+func verdicts(t *testing.T, file []byte) (out []string) {
+	r, err := recording.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Learning anew, as who imports does, and without baselines that were accepted.
+	play, err := recording.PlayChanged(r, true, func(p *ft.Pool) error { p.Mode = ft.Observe; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		turn, err := play.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range turn.Replayed {
+			if j, is := e.(*ft.Judged); is {
+				out = append(out, fmt.Sprintf("%s %s %v %s", j.At.Format(time.TimeOnly), j.Ref, j.Verdict.Score, j.Text))
+			}
+		}
+	}
 }
