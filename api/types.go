@@ -131,7 +131,8 @@ type InstanceStatus struct {
 	Restarts     int                `json:"restarts"`
 	LastError    string             `json:"lastError,omitempty"`
 	Requests     uint64             `json:"requests"`
-	Errors       uint64             `json:"errors"` // answered with 5xx, or not at all
+	Errors       uint64             `json:"errors"`             // answered with 5xx, or not at all
+	ByStatus     map[string]uint64  `json:"byStatus,omitempty"` // "1xx" to "5xx"; "none" is no answer, or half of one
 	InFlight     int                `json:"inFlight"`
 }
 

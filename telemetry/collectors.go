@@ -54,7 +54,7 @@ func Collectors() []Collector {
 		{
 			Name: byNetwork, Dimensions: networkDimensions(false), Without: withoutNetwork,
 			Reads: "counters of eBPF programs at the internet sockets, in memory that is shared with the kernel",
-			Cost:  "some tenths of a microsecond in the application for each send and receive; reading is free (make bench-telemetry)",
+			Cost:  "a short program in the application at each send and receive; reading takes no system call (make bench-telemetry)",
 		},
 		{
 			Name: byGroup, Dimensions: groups[:colMemoryStall], Without: withoutGroup,

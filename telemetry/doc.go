@@ -9,4 +9,6 @@
 // What cannot be measured is absent from the frame's Have mask, and [Sampler.Unavailable] says why. What could not be
 // read this time is NaN. A counter that ran backwards, a row that was not read for long, an instance seen for the
 // first time: NaN, never a made-up rate.
+//
+//go:generate go run ../internal/dimensions .. ../docs/telemetry.md
 package telemetry

@@ -82,7 +82,7 @@ func routed(in *api.InstanceStatus, stats *router.Stats) {
 	for i := range stats.Members {
 		if m := &stats.Members[i]; m.Ref.ID == in.ID && m.Ref.Generation == in.Generation {
 			in.Requests, in.Errors, in.InFlight = m.Requests, m.Errors+m.Lost, m.InFlight
-			in.Ejected = m.State == "ejected"
+			in.ByStatus, in.Ejected = m.Status, m.State == "ejected"
 		}
 	}
 }

@@ -111,6 +111,7 @@ var (
 	descRestarts  = desc("instance_restarts", "Restarts of an instance by faults in the last hour.", instanceLabels...)
 	descIRequests = desc("instance_requests_total", "Requests given to an instance.", instanceLabels...)
 	descIErrors   = desc("instance_errors_total", "Requests that an instance answered with 5xx or not at all.", instanceLabels...)
+	descIAnswers  = desc("instance_answers_total", "Answers of an instance by class of status; none is no answer, or half of one.", "pool", "instance", "status")
 	descLatency   = desc("instance_latency_seconds", "Latency of an instance: of the last few seconds.", "pool", "instance", "quantile")
 	descRequests  = desc("requests_total", "Requests answered, by class of status.", "pool", "status")
 	descLost      = desc("requests_lost_total", "Requests that the router had to answer itself, by kind.", "pool", "kind")
@@ -204,6 +205,9 @@ func (g gatherer) instance(in *api.InstanceStatus) {
 	g.gauge(descRestarts, float64(in.Restarts), id)
 	g.total(descIRequests, in.Requests, id)
 	g.total(descIErrors, in.Errors, id)
+	for class, n := range in.ByStatus {
+		g.total(descIAnswers, n, id, class)
+	}
 	if in.Figures.Rate > 0 {
 		g.gauge(descLatency, in.Figures.P50, id, "0.5")
 		g.gauge(descLatency, in.Figures.P99, id, "0.99")

@@ -52,6 +52,7 @@ var Rules = []Rule{
 	{From: "cmd/...", Allow: []string{"..."}},
 	{From: "internal/daemon", Allow: []string{"..."}},
 	{From: "internal/demo/...", Allow: []string{"..."}},
+	{From: "internal/dimensions", Allow: []string{"..."}},
 	{From: "internal/guard", Allow: nil},
 	{From: "test/...", Allow: []string{"..."}},
 	{From: "bench/...", Allow: []string{"..."}},
