@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ var kept = map[string]*bufio.ReadWriter{}
 //	ask ADDRESS MS              one line; gives up when no answer came within that time
 //	http URL N                  requests by one client
 //	serve                       a server that echoes; answers with its address
+//	lazy ADDRESS MS             one line, whose answer it reads so much later
 //	unix BYTES                  and back, over a unix socket
 //	spawn COMMAND               a child of its own does it, and ends
 func obeyNet(line string) string {
@@ -79,6 +81,8 @@ func obeyNet(line string) string {
 		}
 		go echo(l, 0)
 		return l.Addr().String()
+	case "lazy":
+		err = netLazy(f[1], n)
 	case "unix":
 		err = netUnix(n0(f[1]))
 	case "spawn":
@@ -116,6 +120,18 @@ func execByThread() string {
 func n0(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
+}
+
+func netLazy(address string, ms int) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fmt.Fprintln(c, "hello")
+	time.Sleep(time.Duration(ms) * time.Millisecond)
+	_, err = c.Read(make([]byte, 100))
+	return err
 }
 
 // netUnix sends bytes over a unix socket and back.
@@ -198,6 +214,12 @@ func netCalls(address string, n int) error {
 
 // echo sends back what comes, each piece after the delay.
 func echo(l net.Listener, delay time.Duration) {
+	var d atomic.Int64
+	d.Store(int64(delay))
+	echoAfter(l, &d)
+}
+
+func echoAfter(l net.Listener, delay *atomic.Int64) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -211,7 +233,7 @@ func echo(l net.Listener, delay time.Duration) {
 				if err != nil {
 					return
 				}
-				time.Sleep(delay)
+				time.Sleep(time.Duration(delay.Load()))
 				if _, err := c.Write(b[:n]); err != nil {
 					return
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // Program names one of the programs.
@@ -53,6 +54,9 @@ type Set struct {
 // Open loads all programs and attaches them, except for [Entered], which runs only while somebody counts. It fails when
 // none can be loaded at all; the error says in plain words what is missing.
 func Open() (*Set, error) {
+	if err := permitted(); err != nil {
+		return nil, fmt.Errorf("load eBPF programs: %w", err)
+	}
 	// Kernels before 5.11 count maps as locked memory; newer ones need no limit, and a failure shows in the maps.
 	_ = rlimit.RemoveMemlock()
 	types := btf.NewCache() // some megabytes, for now only
@@ -136,6 +140,23 @@ func (s *Set) one(name Program, spec *ebpf.CollectionSpec, o ebpf.CollectionOpti
 	return nil
 }
 
+// permitted tells without trying whether the process has the rights: what the kernel says to one that has not is often
+// something else. CAP_SYS_ADMIN is both, see capabilities(7).
+func permitted() error {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&h, &sets[0]); err != nil {
+		return nil //nolint:nilerr // not known: loading will tell
+	}
+	has := func(c int) bool { return sets[c/32].Effective>>(c%32)&1 != 0 }
+	if has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON) {
+		return nil
+	}
+	return errRights
+}
+
+var errRights = fmt.Errorf("needs CAP_BPF and CAP_PERFMON, or root: %w", os.ErrPermission)
+
 // plain says in plain words why the kernel refused.
 func plain(err error) error {
 	var v *ebpf.VerifierError
@@ -143,7 +164,7 @@ func plain(err error) error {
 	case errors.Is(err, os.ErrPermission) && lockdown() != "":
 		return fmt.Errorf("kernel lockdown is %q, which forbids it: %w", lockdown(), os.ErrPermission)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("needs CAP_BPF and CAP_PERFMON, or root: %w", os.ErrPermission)
+		return errRights
 	case errors.As(err, &v):
 		return fmt.Errorf("this kernel refuses the program: %w", err)
 	default:

@@ -81,7 +81,7 @@ struct calls {
 	__u64 of[CALLS];
 };
 
-enum state { IDLE, CONNECTING, WAITING };
+enum state { IDLE, CONNECTING, WAITING }; /* of a connection that the member opened */
 
 /* A TCP socket of a member. */
 struct conn {
@@ -327,6 +327,17 @@ static __always_inline void failed(struct slot *s, struct conn *c, __u32 state)
 		add(&p->failed, 1);
 }
 
+/* It was no call after all. */
+static __always_inline void withdrawn(struct slot *s, struct conn *c)
+{
+	if (__sync_val_compare_and_swap(&c->state, WAITING, IDLE) != WAITING)
+		return;
+	add(&s->started, -1);
+	struct peer *p = row_of(s, c);
+	if (p)
+		add(&p->started, -1);
+}
+
 /* A member sent on a connection that it opened. */
 static __always_inline void request(struct sock *sk, struct member *m, struct slot *s)
 {
@@ -439,7 +450,7 @@ static __always_inline void ended(struct sock *sk, struct slot *s, struct conn *
 	if (c->state == WAITING && t && (__s32)(t->rcv_nxt - t->copied_seq) > 1)
 		answered(s, c);
 	else if (sk->sk_shutdown == SHUTDOWN_MASK && bpf_ktime_get_ns() - c->last < PATIENCE)
-		c->state = IDLE; /* the member closed it and wanted no answer */
+		withdrawn(s, c); /* the member closed it and wanted no answer */
 	else
 		failed(s, c, c->state);
 }
