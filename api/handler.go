@@ -26,6 +26,10 @@ type Backend interface {
 	Pools(ctx context.Context) ([]PoolStatus, error)
 	Pool(ctx context.Context, name fettle.PoolName) (PoolStatus, error)
 	Instance(ctx context.Context, pool fettle.PoolName, id fettle.InstanceID) (InstanceStatus, error)
+	// Destinations are the addresses that an instance calls, most calls first; none where that is not measured.
+	Destinations(ctx context.Context, pool fettle.PoolName, id fettle.InstanceID) ([]Destination, error)
+	// Syscalls counts an instance's system calls for a moment, most frequent first.
+	Syscalls(ctx context.Context, pool fettle.PoolName, id fettle.InstanceID) ([]SystemCall, error)
 	Plan(ctx context.Context, pool fettle.PoolName) (Plan, error)
 	Command(ctx context.Context, pool fettle.PoolName, c fettle.Command, wait bool) (Outcome, error)
 	Apply(ctx context.Context, pools []fettle.Pool) (Applied, error)
@@ -72,6 +76,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	route("DELETE /v1/pools/{pool}", h.remove)
 	route("GET /v1/pools/{pool}/plan", h.plan)
 	route("GET /v1/pools/{pool}/instances/{id}", h.instance)
+	route("GET /v1/pools/{pool}/instances/{id}/destinations", h.destinations)
+	route("POST /v1/pools/{pool}/instances/{id}/syscalls", h.syscalls)
 	route("POST /v1/pools/{pool}/commands", h.command)
 	route("GET /v1/log", h.logEntries)
 	route("GET /v1/logs/{instance}", h.output)

@@ -42,6 +42,14 @@ func (b *backend) Instance(_ context.Context, _ fettle.PoolName, id fettle.Insta
 	return api.InstanceStatus{ID: id, Verdict: api.Verdict{Level: fettle.High, Cause: fettle.InstanceChanged}}, b.err
 }
 
+func (b *backend) Destinations(_ context.Context, _ fettle.PoolName, id fettle.InstanceID) ([]api.Destination, error) {
+	return []api.Destination{{Address: "10.0.0.7:6379", Calls: 12, Latency: 0.25, UsualCalls: 11, UsualLatency: 0.001, Slow: id == "web-3"}}, b.err
+}
+
+func (b *backend) Syscalls(_ context.Context, _ fettle.PoolName, id fettle.InstanceID) ([]api.SystemCall, error) {
+	return []api.SystemCall{{Name: "read", Class: "file", Rate: 100, Number: len(id)}}, b.err
+}
+
 func (b *backend) Plan(context.Context, fettle.PoolName) (api.Plan, error) { return api.Plan{}, b.err }
 
 func (b *backend) Command(_ context.Context, _ fettle.PoolName, c fettle.Command, wait bool) (api.Outcome, error) {
@@ -134,6 +142,14 @@ func TestCommandsTravel(t *testing.T) {
 	in, err := c.Instance(t.Context(), "web-3")
 	if err != nil || in.Level != fettle.High || in.Cause != fettle.InstanceChanged {
 		t.Errorf("instance came as %+v, %v", in, err)
+	}
+	d, err := c.Destinations(t.Context(), "web-3")
+	if err != nil || len(d) != 1 || d[0].Address != "10.0.0.7:6379" || !d[0].Slow {
+		t.Errorf("destinations came as %+v, %v", d, err)
+	}
+	s, err := c.Syscalls(t.Context(), "web-3")
+	if err != nil || len(s) != 1 || s[0].Name != "read" || s[0].Number != 5 {
+		t.Errorf("system calls came as %+v, %v", s, err)
 	}
 	a, err := c.Apply(t.Context(), []fettle.Pool{{Name: "web"}, {Name: "jobs"}})
 	if err != nil || len(a.Added) != 2 {

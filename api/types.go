@@ -8,6 +8,8 @@
 //	DELETE /v1/pools/{pool}                            stop and remove it; answers when its last instance has ended
 //	GET    /v1/pools/{pool}/plan                       Plan: what mode heal would do now
 //	GET    /v1/pools/{pool}/instances/{id}             InstanceStatus
+//	GET    /v1/pools/{pool}/instances/{id}/destinations   []Destination: whom it calls, and how they answer
+//	POST   /v1/pools/{pool}/instances/{id}/syscalls    counts its system calls for a moment; answers []SystemCall
 //	GET    /v1/pools/{pool}/recording[?secrets=1]      a recording from now on: the lines that package recording describes
 //	POST   /v1/pools/{pool}/commands[?wait=1]          fettle.Command; answers Outcome when accepted, with wait when done
 //	GET    /v1/log?pool=&instance=&kind=&since=&after=&limit=&follow=1   LogEntry, one JSON value a line

@@ -63,7 +63,22 @@ func (c *Client) Pool(ctx context.Context, name fettle.PoolName) (p api.PoolStat
 
 // Instance is one instance.
 func (c *Client) Instance(ctx context.Context, id fettle.InstanceID) (in api.InstanceStatus, err error) {
-	return in, c.get(ctx, "/v1/pools/"+url.PathEscape(string(id.Pool()))+"/instances/"+url.PathEscape(string(id)), &in)
+	return in, c.get(ctx, instancePath(id), &in)
+}
+
+// Destinations are the addresses that an instance calls, most calls first; none where that is not measured.
+func (c *Client) Destinations(ctx context.Context, id fettle.InstanceID) (d []api.Destination, err error) {
+	return d, c.get(ctx, instancePath(id)+"/destinations", &d)
+}
+
+// Syscalls counts an instance's system calls for a moment, most frequent first. All programs on the machine are a little
+// slower meanwhile, so it may wait for some seconds where that was just done.
+func (c *Client) Syscalls(ctx context.Context, id fettle.InstanceID) (s []api.SystemCall, err error) {
+	return s, c.send(ctx, http.MethodPost, instancePath(id)+"/syscalls", nil, nil, &s)
+}
+
+func instancePath(id fettle.InstanceID) string {
+	return "/v1/pools/" + url.PathEscape(string(id.Pool())) + "/instances/" + url.PathEscape(string(id))
 }
 
 // Plan is what mode heal would do now.

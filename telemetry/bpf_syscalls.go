@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -125,27 +126,25 @@ type SystemCall struct {
 }
 
 // CallsNow counts the system calls of an instance by number for a moment, within the budget: it may have to wait for some
-// seconds when it was just done. Most frequent first. Everything on the machine that makes system calls is slower
-// meanwhile.
-func (p *Probes) CallsNow(ctx context.Context, ref ft.Ref) ([]SystemCall, error) {
+// seconds when it was just done. Most frequent first; none where it made none. Everything on the machine that makes system
+// calls is slower meanwhile.
+func (p *Probes) CallsNow(ctx context.Context, in ft.Instance) ([]SystemCall, error) {
 	if why := p.noCalls(); why != "" {
-		return nil, fmt.Errorf("count system calls of %s: %s: %w", ref, why, ft.ErrUnavailable)
+		return nil, fmt.Errorf("count system calls of %s: %s: %w", in.Ref, why, ft.ErrUnavailable)
 	}
-	p.mu.Lock()
-	x := p.refs[ref]
-	if x == nil {
-		p.mu.Unlock()
-		return nil, fmt.Errorf("count system calls of %s: its processes are not known here: %w", ref, ft.ErrUnavailable)
+	if in.Scope.PID <= 0 {
+		return nil, fmt.Errorf("count system calls of %s: it has no process: %w", in.Ref, ft.ErrUnavailable)
 	}
-	x.users++ // so that it stays
-	x.named[ref]++
-	p.mu.Unlock()
-	out, err := p.callsOf(ctx, x)
-	if rerr := p.release(x, ref); err == nil {
-		err = rerr
-	}
+	x, err := p.acquire(in)
 	if err != nil {
-		return nil, fmt.Errorf("count system calls of %s: %w", ref, err)
+		return nil, fmt.Errorf("count system calls of %s: %w", in.Ref, err)
+	}
+	var out []SystemCall
+	if _, err = p.sweep(); err == nil { // its other processes, if nobody measured it before
+		out, err = p.callsOf(ctx, x)
+	}
+	if err = errors.Join(err, p.release(x, in.Ref)); err != nil {
+		return nil, fmt.Errorf("count system calls of %s: %w", in.Ref, err)
 	}
 	return out, nil
 }

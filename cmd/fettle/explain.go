@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,6 +25,10 @@ type explanation struct {
 	Story    []api.LogEntry      `json:"story"`           // what was seen and done, oldest first
 	// NotMeasured are the dimensions of the instance that cannot be measured, by reason.
 	NotMeasured []fettle.Unmeasured `json:"notMeasured,omitempty"`
+	// Destinations are the addresses that the instance calls, and how they answer.
+	Destinations []api.Destination `json:"destinations,omitempty"`
+	// Syscalls are the system calls that it made in a moment just now; only with --syscalls.
+	Syscalls []api.SystemCall `json:"syscalls,omitempty"`
 
 	pool *api.PoolStatus
 }
@@ -38,14 +43,19 @@ type peer struct {
 var storyKinds = []string{"judged", "opened", "closed", "trial", "declined", "recovered", "exited", "unresponsive", "responsive", "exceeded", "commanded", "braked"}
 
 func (c *cli) explainCommand() *cobra.Command {
-	return &cobra.Command{
+	var syscalls bool
+	cmd := &cobra.Command{
 		Use:   "explain INSTANCE|POOL",
 		Short: "What the verdict is, by what evidence, what was done, and whether it helped",
 		Long: `Says in words how an instance or a pool behaves compared with what is usual, by what evidence, since when, and how
-its peers do; what is foreseen; what was done about it and whether that helped, or why nothing is done; and what cannot
-be measured here.`,
+its peers do; whom it calls and how they answer; what is foreseen; what was done about it and whether that helped, or why
+nothing is done; and what cannot be measured here.
+
+With --syscalls the system calls of the instance are counted for a moment. All programs on the machine that make system
+calls are a little slower meanwhile; asked for again and again, it waits so that the budget of 3 % is kept.`,
 		Example: `  fettle explain web-3
   fettle explain web
+  fettle explain web-3 --syscalls
   fettle explain web-3 -o json`,
 		Args: exactly("INSTANCE or POOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,6 +67,11 @@ be measured here.`,
 			if err != nil {
 				return err
 			}
+			if syscalls {
+				if err := countCalls(cmd.Context(), cl, &e); err != nil {
+					return err
+				}
+			}
 			if c.format == "json" {
 				return c.printJSON(e)
 			}
@@ -64,6 +79,8 @@ be measured here.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&syscalls, "syscalls", false, "count the system calls of the instance for a moment")
+	return cmd
 }
 
 func explain(ctx context.Context, cl *client.Client, name string) (e explanation, err error) {
@@ -83,6 +100,10 @@ func explain(ctx context.Context, cl *client.Client, name string) (e explanation
 		}
 		e.Instance, e.Verdict, e.Quiet, filter.Instance = in, in.Verdict, in.Quiet, in.ID
 		e.NotMeasured = in.Unavailable.ByReason()
+		// One that has gone meanwhile calls nobody.
+		if e.Destinations, err = cl.Destinations(ctx, in.ID); err != nil && !errors.Is(err, fettle.ErrNotFound) {
+			return e, err
+		}
 	}
 	e.Pool, e.pool, filter.Pool = p.Name, p, p.Name
 	for i := range p.Instances {
@@ -111,6 +132,8 @@ func (c *cli) printExplanation(e *explanation) {
 		c.say("  cause      unknown: %s", why)
 	}
 	c.printEvidence(p, v)
+	c.printDestinations(p, e.Destinations)
+	c.printSyscalls(p, e.Syscalls)
 	if f := v.Forecast; f != nil {
 		c.say("\n  forecast   %s reaches %s at about %s, in %s", f.Dimension, significant(f.Limit), f.At.Local().Format(time.TimeOnly), span(time.Until(f.At)))
 	}
