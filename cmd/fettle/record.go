@@ -159,25 +159,34 @@ func (c *cli) record(ctx context.Context, cl *client.Client, pool fettle.PoolNam
 		return err
 	}
 	t := &tape{c: c, file: f.file, w: recording.NewWriter(out), begun: time.Now(), show: newProgress(c.err)}
-	err = cl.Record(ctx, pool, f.secrets, t.line)
+	why, err := t.run(ctx, cl, pool, f.secrets, out)
+	if err != nil {
+		return err
+	}
+	return t.tell(pool, why)
+}
+
+// run records until ctx ends, and says why it ended. out is closed, and removed where nothing was recorded.
+func (t *tape) run(ctx context.Context, cl *client.Client, pool fettle.PoolName, secrets bool, out io.Closer) (string, error) {
+	err := cl.Record(ctx, pool, secrets, t.line)
 	t.show.clear()
 	why := t.ended(ctx, err)
 	if t.end == nil && t.head != nil {
 		e := recording.End{At: time.Now().UTC().Round(0), Reason: why}
 		if err := t.w.End(e); err != nil {
-			return errors.Join(err, out.Close())
+			return why, errors.Join(err, out.Close())
 		}
 	}
 	if err := errors.Join(t.w.Flush(), out.Close()); err != nil {
-		return fmt.Errorf("record: %w", err)
+		return why, fmt.Errorf("record: %w", err)
 	}
 	if t.head == nil {
-		if f.file != "-" {
-			err = errors.Join(err, os.Remove(f.file)) // nothing is in it
+		if t.file != "-" {
+			err = errors.Join(err, os.Remove(t.file)) // nothing is in it
 		}
-		return fmt.Errorf("record pool %s: %w", pool, err)
+		return why, fmt.Errorf("record pool %s: %w", pool, err)
 	}
-	return t.tell(pool, why)
+	return why, nil
 }
 
 // askedFor is why a recording ends as it should.
@@ -235,7 +244,7 @@ func (t *tape) name() string {
 
 // tell says what was recorded, on stderr where the recording itself is the output.
 func (t *tape) tell(pool fettle.PoolName, why string) error {
-	what := fmt.Sprintf("%s of pool %s: %d frames, %d rows, %s", span(time.Since(t.begun)), pool, t.steps, t.rows, bytesOf(float64(t.w.Size())))
+	what := t.holds(pool)
 	if n := len(t.head.Redacted); n > 0 {
 		what += fmt.Sprintf("; %d secret %s left out", n, plural(n, "value"))
 	}
@@ -248,6 +257,11 @@ func (t *tape) tell(pool fettle.PoolName, why string) error {
 	}
 	t.c.say("recorded %s, in %s; fettle replay %s replays it", what, t.file, t.file)
 	return nil
+}
+
+// holds is what the recording holds so far.
+func (t *tape) holds(pool fettle.PoolName) string {
+	return fmt.Sprintf("%s of pool %s: %d frames, %d rows, %s", span(time.Since(t.begun)), pool, t.steps, t.rows, bytesOf(float64(t.w.Size())))
 }
 
 // errRecordingEnded is a recording that ended before it was asked to.

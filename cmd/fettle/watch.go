@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +20,7 @@ import (
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/client"
 	"github.com/fettle-dev/fettle/driver/watch"
+	"github.com/fettle-dev/fettle/recording"
 )
 
 // watchFlags are the flags of fettle watch: a pool of servers that run already.
@@ -27,6 +32,7 @@ type watchFlags struct {
 	memory     string
 	workingSet bool
 	network    string
+	record     string
 	scrape     string
 	series     []string
 	serving    servingFlags
@@ -59,6 +65,7 @@ As another user than that of the servers, and not as root, some things cannot be
   fettle watch --match 'gunicorn: master'
   fettle watch --unit 'worker@*.service'
   fettle watch --cgroup '/docker/*' --name containers
+  fettle watch 4711 --record server.rec
   fettle watch --match 'node server.js' --scrape /metrics --series http_requests_total=load
   fettle watch $(pidof redis-server) -o json | jq 'select(.kind == "judged")'`,
 		Args: cobra.ArbitraryArgs,
@@ -86,11 +93,12 @@ As another user than that of the servers, and not as root, some things cannot be
 	fl.StringVar(&f.network, "network", "auto", "traffic and calls to others by eBPF programs, where this user may load them: auto, off, or on")
 	fl.StringVar(&f.scrape, "scrape", "", "take the servers' own counters from this Prometheus endpoint: PATH, or PATH:PORT where it is not the port that they listen on")
 	fl.StringArrayVar(&f.series, "series", nil, "with --scrape, a metric to take: NAME, or NAME=load where it tells the work that is asked for; may be repeated")
+	fl.StringVar(&f.record, "record", "", "also write a recording to this file, for fettle replay")
 	f.serving.addLog(fl)
 	return cmd
 }
 
-// foregroundWatch runs a daemon that only watches, and tells its story.
+// foregroundWatch runs a daemon that only watches, tells its story, and records where that is asked for.
 func (c *cli) foregroundWatch(ctx context.Context, dir string, p fettle.Pool, f *watchFlags) error {
 	o, err := c.options(dir, []fettle.Pool{p}, &f.serving)
 	if err != nil {
@@ -99,10 +107,58 @@ func (c *cli) foregroundWatch(ctx context.Context, dir string, p fettle.Pool, f 
 	s := newStory(c)
 	defer s.close()
 	o.Event = s.event
-	o.Ready = func(cl *client.Client) { s.begin(ctx, cl) }
-	return c.serve(ctx, o, false, func() {
+	record, recorded, err := c.recordBeside(s, p.Name, f)
+	if err != nil {
+		return err
+	}
+	o.Ready = func(cl *client.Client) {
+		s.begin(ctx, cl)
+		record(cl)
+	}
+	err = c.serve(ctx, o, false, func() {
 		s.tell(time.Now(), "ending: the servers run on as they were; what was learnt is kept in %s", dir)
+		recorded()
 	})
+	recorded()
+	return err
+}
+
+// recordBeside gives what begins a recording of the pool, and what ends it and waits for that; both do nothing where none
+// is asked for.
+func (c *cli) recordBeside(s *story, pool fettle.PoolName, f *watchFlags) (begin func(*client.Client), end func(), err error) {
+	if f.record == "" {
+		return func(*client.Client) {}, func() {}, nil
+	}
+	if f.record == "-" {
+		return nil, nil, invalid("watch: --record -: the output tells the story: name a file")
+	}
+	out, err := c.create("watch", f.record, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	began, done := make(chan struct{}), make(chan struct{})
+	begin = func(cl *client.Client) {
+		close(began)
+		defer close(done)
+		t := &tape{c: c, file: f.record, w: recording.NewWriter(out), begun: time.Now(), show: newProgress(io.Discard)}
+		_, err := t.run(ctx, cl, pool, false, out)
+		if err != nil {
+			c.report(err)
+			return
+		}
+		s.tell(time.Now(), "recorded %s, in %s; fettle replay %s replays it", t.holds(pool), f.record, f.record)
+	}
+	end = func() {
+		cancel()
+		select {
+		case <-began:
+			<-done
+		default: // the daemon did not come up
+			_ = errors.Join(out.Close(), os.Remove(f.record))
+		}
+	}
+	return begin, sync.OnceFunc(end), nil
 }
 
 // pool makes the pool that the flags describe, checked.
