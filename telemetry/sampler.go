@@ -164,7 +164,7 @@ func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 	s.pending = s.pending[:0]
 	for i := range members {
 		m := s.members[members[i].Ref]
-		if m != nil && !sameScope(m.in.Scope, members[i].Scope) {
+		if m != nil && (!sameScope(m.in.Scope, members[i].Scope) || m.in.Endpoint != members[i].Endpoint) {
 			m.detach()
 			m = nil
 		}
