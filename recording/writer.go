@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"bytes"
 	"compress/gzip"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type Writer struct {
 	open  bool
 	raw   int
 	since time.Time
+	steps bool // the header is through
 }
 
 type counter struct {
@@ -37,7 +39,7 @@ func (c *counter) Write(b []byte) (int, error) {
 // NewWriter writes to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{out: counter{w: w}} }
 
-// Line writes a line, which has no newline.
+// Line writes a line, which has no newline. Each line of the header is written out at once: what follows can be read.
 func (w *Writer) Line(b []byte) error {
 	switch {
 	case w.z == nil:
@@ -57,7 +59,8 @@ func (w *Writer) Line(b []byte) error {
 			return fmt.Errorf("recording: write: %w", err)
 		}
 	}
-	if w.raw >= memberBytes || time.Since(w.since) >= memberTime {
+	w.steps = w.steps || bytes.HasPrefix(b, []byte(`{"at":`))
+	if !w.steps || w.raw >= memberBytes || time.Since(w.since) >= memberTime {
 		return w.Flush()
 	}
 	return nil

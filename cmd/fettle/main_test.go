@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,5 +169,19 @@ func testServer() {
 		fmt.Println("goodbye")
 		os.Exit(7)
 	})
+	go grow()
 	log.Fatal(http.Serve(l, nil))
+}
+
+// grow takes 128 MiB at a signal and keeps them.
+func grow() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGUSR1)
+	var kept [][]byte
+	for range c {
+		for range 128 {
+			kept = append(kept, bytes.Repeat([]byte{byte(len(kept))}, 1<<20))
+		}
+		fmt.Println("kept", len(kept))
+	}
 }
