@@ -1,5 +1,5 @@
 # The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
-.PHONY: check fmt lint test e2e test-stress generate demo-proof bench-core bench-telemetry cold-run clean
+.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry cold-run clean
 
 GO ?= go
 LINT := bin/golangci-lint
@@ -21,6 +21,14 @@ fmt: $(LINT)
 TESTFLAGS ?=
 test:
 	$(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+
+# Tests of control groups version 2, and of what else the machine's own kernel lacks, in a small virtual machine with
+# Debian's kernel (qemu-system-x86, busybox-static; no KVM). TestMemory waits for the kernel: some 30 s.
+test-microvm: bin/microvm/vmlinuz
+	$(GO) run ./test/microvm
+
+bin/microvm/vmlinuz: test/microvm/kernel.sh
+	test/microvm/kernel.sh bin/microvm
 
 # Programs that nobody here wrote: python3, gunicorn, node, redis-server, wrk (Debian's packages).
 e2e:

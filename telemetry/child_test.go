@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	case "":
 	case "headless": // its main thread ends, the others go on
 		go obey()
-		unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+		_, _, _ = unix.Syscall(unix.SYS_EXIT, 0, 0, 0) // not raw: the runtime would wait for the thread
 	case "looker":
 		look()
 		return
@@ -83,6 +83,8 @@ func obey() {
 				}()
 				<-ended
 			}
+		case "read": // BYTES FILE
+			answer = readFile(arg)
 		case "fds":
 			for range n {
 				if _, err := syscall.Open("/dev/null", syscall.O_RDONLY, 0); err != nil {
@@ -167,6 +169,21 @@ func mapRegion(n int) string {
 	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	region = b
 	access(true, fmt.Sprintf("0 %d", n>>20))
+	return "done"
+}
+
+func readFile(arg string) string {
+	var n int
+	var path string
+	_, _ = fmt.Sscan(arg, &n, &path)
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if _, err := io.CopyN(io.Discard, f, int64(n)); err != nil {
+		return err.Error()
+	}
 	return "done"
 }
 

@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,24 +264,11 @@ func TestMoreProcessesThanAreRead(t *testing.T) {
 
 // TestCgroupThatIsGone reads as nothing, with the reason.
 func TestCgroupThatIsGone(t *testing.T) {
-	parent, v1 := "/sys/fs/cgroup/memory", true
-	if _, err := os.Stat(parent); err != nil {
-		parent, v1 = "/sys/fs/cgroup", false
-	}
-	if _, err := os.Stat(filepath.Join(parent, "cgroup.procs")); err != nil {
-		t.Skipf("no control groups here: %v", err)
-	}
-	dir := filepath.Join(parent, "fettle-telemetry-gone-"+strconv.Itoa(os.Getpid()))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Skipf("no control group may be made here: %v", err)
-	}
-	in := ft.Instance{Scope: ft.Scope{CgroupV2: dir}}
-	if v1 {
-		in.Scope = ft.Scope{CgroupV1: map[string]string{"memory": dir}}
-	}
+	dir, scope := anyGroup(t)
+	in := ft.Instance{}
+	scope(&in.Scope)
 	r, _, err := Cgroup().Attach(in)
 	if err != nil {
-		_ = os.Remove(dir)
 		t.Fatal(err)
 	}
 	defer r.Close()

@@ -53,11 +53,13 @@ func newStrain(s ft.Scope) *strain {
 
 // since says what went short since the last call, empty when nothing did. resident are the instance's bytes.
 func (s *strain) since(now time.Time, resident uint64) (why string) {
+	if !now.After(s.at) {
+		return "" // at the end of an interval and again at the begin of the next
+	}
 	v, _ := s.group.keyed(s.group.memory, s.group.memoryKeys)
 	refaults := max(v[0]+v[1], v[2])
 	stall := s.group.stall(s.group.memoryStall)
-	span := now.Sub(s.at).Seconds()
-	if !s.at.IsZero() && span > 0 {
+	if span := now.Sub(s.at).Seconds(); !s.at.IsZero() {
 		base, where := resident, "its control group"
 		if s.whole != 0 {
 			base, where = s.whole, "the machine"

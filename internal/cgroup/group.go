@@ -117,12 +117,13 @@ func (g Group) Kill() error {
 // Remove removes the group and groups below it. Processes that are still being reaped keep it busy for a moment, for
 // which it waits until ctx ends. Already gone is success.
 func (g Group) Remove(ctx context.Context) error {
+	cpu, v2 := g.cpu() // v2 is told by the files that are about to go
 	for _, d := range g.dirs() {
 		if err := remove(ctx, d); err != nil {
 			return fmt.Errorf("remove control group: %w", err)
 		}
 	}
-	g.reweigh()
+	reweigh(cpu, v2)
 	return nil
 }
 
@@ -222,7 +223,7 @@ func (g Group) SetWeight(w int) error {
 	if err := write(dir, file, v); err != nil {
 		return fmt.Errorf("set CPU weight to %d: %w", w, err)
 	}
-	g.reweigh()
+	reweigh(dir, v2)
 	return nil
 }
 
@@ -233,10 +234,9 @@ func weightFile(v2 bool, w int) (file, value string) {
 	return "cpu.shares", strconv.Itoa(min(max(w*1024/100, 2), 262144))
 }
 
-// reweigh gives both parents the sum of their children's weights. It is a matter of fairness towards the rest of the
-// machine, so what fails here is no failure of what was asked.
-func (g Group) reweigh() {
-	dir, v2 := g.cpu()
+// reweigh gives both parents of a group's CPU directory the sum of their children's weights. It is a matter of fairness
+// towards the rest of the machine, so what fails here is no failure of what was asked.
+func reweigh(dir string, v2 bool) {
 	if dir == "" {
 		return
 	}
