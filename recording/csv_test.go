@@ -143,6 +143,23 @@ func TestExportKeepsFiles(t *testing.T) {
 	}
 }
 
+// TestDocumentedSchema: the one in docs/recording.md is read.
+func TestDocumentedSchema(t *testing.T) {
+	doc, err := os.ReadFile("../docs/recording.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "```yaml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	s, every, err := readSchema([]byte(text))
+	if !ok || err != nil || every != time.Minute || len(s.Dimensions) != 3 || s.Sets[0].Size != 2 {
+		t.Errorf("%+v, %s, %v", s, every, err)
+	}
+	if _, err := s.Make(); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzImport(f *testing.F) {
 	f.Add("time,a,b\n2026-01-01T00:00:00Z,1,2\n", "")
 	f.Add("1,2\n3,4\n", "every: 1s\ndimensions: [{name: a, role: load, transform: log1p}, {name: b}]\nsets: [{name: routes, size: 2, labels: [x]}]\n")

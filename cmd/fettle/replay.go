@@ -284,6 +284,9 @@ func (v *replayed) table(what string) {
 	s := &v.sum
 	v.c.say("")
 	v.c.say("%s", what)
+	if s.Judged.Replayed == 0 && v.head.Judge != nil {
+		v.c.say("no verdict yet: the judge learns for %s", v.head.Judge.Learn)
+	}
 	heads := []string{"", ">recorded", ">replayed"}
 	if v.head.Imported {
 		heads = []string{"", ">replayed"}
