@@ -70,7 +70,7 @@ func (d *decoder) override(p *ft.Pool, i int, set string) {
 // find follows a path from a struct; what is wrong with it is reported.
 func (d *decoder) find(v reflect.Value, path string, at spot) (reflect.Value, bool) {
 	done := ""
-	for _, part := range strings.Split(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
 		name, index, _ := strings.Cut(part, "[")
 		for v.Kind() == reflect.Pointer {
 			if v.IsNil() {

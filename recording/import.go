@@ -93,7 +93,7 @@ func readSchema(b []byte) (s Schema, every time.Duration, err error) {
 		if c.Size == 0 {
 			c.Size = len(c.Labels)
 		}
-		s.Sets = append(s.Sets, Set{c.Name, c.Role, c.Size, c.Labels, c.Every})
+		s.Sets = append(s.Sets, Set(c))
 	}
 	return s, f.Every.D(), nil
 }

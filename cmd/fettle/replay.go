@@ -98,7 +98,6 @@ type replayed struct {
 	diffs []replayLine
 	more  int // lines beyond those that are kept
 	cut   bool
-	quiet bool // nothing is shown line by line
 }
 
 // replayLine is a line of a comparison, for machines.
@@ -119,7 +118,7 @@ func (c *cli) replay(ctx context.Context, file string, f *replayFlags) error {
 	if err != nil {
 		return err
 	}
-	defer closed()
+	defer func() { _ = closed() }() // it was only read
 	play, err := c.player(r, f)
 	if err != nil {
 		return err
