@@ -73,7 +73,8 @@ func (a *attachment) ready(now time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fresh = false
-	return !a.held && !a.detached && !a.final && now >= a.retryAt
+	told := a.unavailable != nil && len(a.source.dims) == 0 && a.source.ncat == 0 // and nothing is to be read
+	return !a.held && !a.detached && !a.final && !told && now >= a.retryAt
 }
 
 // work attaches, if that was not done yet, and reads. It runs on a worker.
