@@ -51,14 +51,6 @@ type Driver interface {
 	Watch(ctx context.Context, exited func(Ref, Exit)) error
 }
 
-// Finder is a driver whose instances somebody else runs: it starts and stops none, it finds them.
-type Finder interface {
-	// Find reports instances that appeared since List, and those of which more is known now, until ctx ends.
-	Find(ctx context.Context, found func(Instance)) error
-	// Note says what of those that are meant cannot be watched, and why; empty where all are.
-	Note() string
-}
-
 // Tuner is a driver that can change settings of a running instance.
 type Tuner interface {
 	// Knobs are those that this machine allows for the instance, with Value the present one.
@@ -93,7 +85,6 @@ type Capabilities struct {
 	SoftResetter SoftResetter
 	FullResetter FullResetter
 	Source       Source
-	Finder       Finder
 }
 
 // Resolve finds a driver's capabilities.
@@ -104,7 +95,6 @@ func Resolve(d Driver) Capabilities {
 	c.SoftResetter, _ = d.(SoftResetter)
 	c.FullResetter, _ = d.(FullResetter)
 	c.Source, _ = d.(Source)
-	c.Finder, _ = d.(Finder)
 	return c
 }
 

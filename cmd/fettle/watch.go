@@ -62,7 +62,7 @@ Fettle ran these servers), accept, forget.
 
 As another user than that of the servers, and not as root, some things cannot be read: fettle explain says which, and why.`,
 		Example: `  fettle watch 4711
-  fettle watch --match 'gunicorn: master'
+  fettle watch --match gunicorn
   fettle watch --unit 'worker@*.service'
   fettle watch --cgroup '/docker/*' --name containers
   fettle watch 4711 --record server.rec

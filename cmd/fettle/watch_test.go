@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,11 +24,30 @@ type watching struct {
 	t    *testing.T
 	dir  string
 	cmd  *exec.Cmd
-	out  *strings.Builder
+	out  *heard
 	done chan error
 	over bool
 }
 
+// heard is output that can be read while it is written.
+type heard struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.b.Write(p)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.b.String()
+}
+
+// startWatch starts fettle watch with these arguments; it is ended with the test.
 func startWatch(t *testing.T, change func(*exec.Cmd), args ...string) *watching {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "fettle-watch-")
@@ -38,7 +58,7 @@ func startWatch(t *testing.T, change func(*exec.Cmd), args ...string) *watching 
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	w := &watching{t: t, dir: filepath.Join(dir, "s"), out: &strings.Builder{}, done: make(chan error, 1)}
+	w := &watching{t: t, dir: filepath.Join(dir, "s"), out: &heard{}, done: make(chan error, 1)}
 	exe, err := exec.LookPath("fettle")
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +111,7 @@ func (w *watching) until(what string, is func(p *api.PoolStatus) bool) api.PoolS
 			return ps[0]
 		}
 	}
-	w.t.Fatalf("%s: not in time; last:\n%s", what, last)
+	w.t.Fatalf("%s: not in time; story:\n%s\nlast:\n%s", what, w.out, last)
 	return api.PoolStatus{}
 }
 
@@ -364,4 +384,35 @@ func TestAWatchThatRecords(t *testing.T) {
 		t.Errorf("replay: %v: %s", err, out)
 	}
 	t.Logf("%s", out)
+}
+
+// What the servers count themselves tells the work, at the port that they are found to listen on.
+func TestCountersOfTheirOwnTellTheWork(t *testing.T) {
+	needs(t, "python3")
+	script := filepath.Join(t.TempDir(), "counts.py")
+	err := os.WriteFile(script, []byte(`
+import http.server
+n = 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        global n
+        n += 10
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"# TYPE jobs_total counter\njobs_total %d\n" % n)
+    def log_message(self, *a):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler).serve_forever()
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program(t, nil, "python3", script)
+	w := startWatch(t, nil, "--match", script, "--interval", "200ms", "--learn", "6s", "--scrape", "/", "--series", "jobs_total=load")
+	w.until("the counter tells the work", func(p *api.PoolStatus) bool {
+		return len(p.Instances) == 1 && slices.Equal(p.Work, []string{"jobs_total"}) && p.Instances[0].Label == "python3 counts.py"
+	})
+	w.until("the story says so", func(*api.PoolStatus) bool {
+		return strings.Contains(w.out.String(), "what they are asked to do is told by jobs_total")
+	})
 }

@@ -26,7 +26,7 @@ func (s *story) watched(p *api.PoolStatus) string {
 func (s *story) limits(ctx context.Context, cl *client.Client) {
 	t := time.NewTicker(500 * time.Millisecond)
 	defer t.Stop()
-	told, notes := map[fettle.PoolName]bool{}, map[fettle.PoolName]string{}
+	told, notes := map[fettle.PoolName]*limited{}, map[fettle.PoolName]string{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,16 +43,48 @@ func (s *story) limits(ctx context.Context, cl *client.Client) {
 				s.tell(time.Now(), "%s", s.p.yellow("· ")+p.Note)
 			}
 			notes[p.Name] = p.Note
-			if p.Config.Watch == nil || told[p.Name] || len(p.Instances) == 0 || p.Instances[0].Unavailable == nil {
+			if p.Config.Watch == nil || len(p.Instances) == 0 || p.Instances[0].Unavailable == nil {
 				continue
 			}
-			told[p.Name] = true
-			s.tell(time.Now(), "%s", workLine(p))
-			if line := unreadable(p); line != "" {
+			if told[p.Name] == nil {
+				told[p.Name] = &limited{}
+			}
+			for _, line := range told[p.Name].news(p, time.Now()) {
 				s.tell(time.Now(), "%s", line)
 			}
 		}
 	}
+}
+
+// limited is what was told of a pool's limits.
+type limited struct {
+	work  string
+	since time.Time // when it was first seen that nothing tells the work
+	lacks string
+}
+
+// patience is how long the work may be told by nothing before that is said: where servers listen is found out later.
+const patience = 3 * time.Second
+
+// news is what there is to say now and was not said.
+func (l *limited) news(p *api.PoolStatus, now time.Time) (lines []string) {
+	if len(p.Work) > 0 {
+		l.since = time.Time{}
+	} else if l.since.IsZero() {
+		l.since = now
+	}
+	if !l.since.IsZero() && now.Sub(l.since) < patience {
+		return nil
+	}
+	if work := workLine(p); work != l.work {
+		l.work = work
+		lines = append(lines, work)
+	}
+	if lacks := unreadable(p); l.lacks == "" && lacks != "" {
+		l.lacks = lacks
+		lines = append(lines, lacks)
+	}
+	return lines
 }
 
 // workLine says what tells the work that the servers are asked to do, or that nothing does, and what would.

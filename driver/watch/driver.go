@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,7 +194,7 @@ func (d *Driver) Find(ctx context.Context, found func(ft.Instance)) error {
 func (d *Driver) noted(err error) {
 	note := d.find.note()
 	if err != nil {
-		note = err.Error()
+		note = strings.TrimSuffix(err.Error(), ": "+ft.ErrInvalid.Error())
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -55,11 +55,13 @@ func (p *pool) work(ins []api.InstanceStatus) []string {
 	schema := p.sampler.Schema()
 	for i := range schema.Loads() {
 		name := schema.At(i).Name
-		lacks := func(in api.InstanceStatus) bool { _, is := in.Unavailable[name]; return is }
-		if len(ins) == 0 || !slices.ContainsFunc(ins, func(in api.InstanceStatus) bool { return !lacks(in) }) {
-			continue
+		has := func(in api.InstanceStatus) bool {
+			_, lacks := in.Unavailable[name]
+			return in.Unavailable != nil && !lacks
 		}
-		names = append(names, name)
+		if slices.ContainsFunc(ins, has) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
