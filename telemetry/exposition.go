@@ -73,9 +73,8 @@ func (s *selection) read(body io.Reader) ([]sum, error) {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	found, err := parser.TextToMetricFamilies(lines)
 	if err != nil {
-		var bad expfmt.ParseError
-		if errors.As(err, &bad) {
-			err = errors.New(bad.Msg)
+		if bad, is := errors.AsType[expfmt.ParseError](err); is {
+			err = errors.New(bad.Msg) // its line is one of those that were kept
 		}
 		return nil, fmt.Errorf("not in Prometheus' text format: %w", err)
 	}

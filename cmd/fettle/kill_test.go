@@ -379,6 +379,7 @@ func TestMetrics(t *testing.T) {
 		`fettle_actions_total{outcome="done",pool="web",verb="start"} 3`, `fettle_learning_progress{instance="web-2",pool="web"}`,
 		`fettle_requests_lost_total{kind="no-instance",pool="web"} 0`, `fettle_engine_step_seconds_count{pool="web"}`,
 		`fettle_journal_failing{pool="web"} 0`, `fettle_engine_stalled{pool="web"} 0`, `fettle_retries_total{pool="web"} 0`,
+		`fettle_instance_answers_total{instance="web-1",pool="web",status="5xx"} 0`, `fettle_instance_answers_total{instance="web-2",pool="web",status="none"} 0`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

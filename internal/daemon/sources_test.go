@@ -47,7 +47,9 @@ func TestWhatTellsTheWork(t *testing.T) {
 	}{
 		{func(*fettle.Pool) {}, fettle.Load},
 		{func(p *fettle.Pool) { p.Metrics = &fettle.Metrics{Series: []fettle.Series{{Metric: "depth"}}} }, fettle.Load},
-		{func(p *fettle.Pool) { p.Metrics = &fettle.Metrics{Series: []fettle.Series{{Metric: "jobs_total", Role: &load}}} }, fettle.Response},
+		{func(p *fettle.Pool) {
+			p.Metrics = &fettle.Metrics{Series: []fettle.Series{{Metric: "jobs_total", Role: &load}}}
+		}, fettle.Response},
 		{func(p *fettle.Pool) { p.Serve = fettle.HTTP }, fettle.Response},
 	} {
 		spec := fettle.Pool{Name: "jobs", Serve: fettle.None}
