@@ -28,7 +28,8 @@ const mostRounds = 64
 //   - To admit an instance always succeeds: the recording says itself whether it got work.
 //   - Every other action ends at once, as skipped and withdrawn: its operation is given up, and counts as tried without effect.
 //   - Outcomes of recorded actions that are not taken here are facts that happen anyhow: an instance that was started or
-//     fully reset is found, one that was stopped is gone, a setting that was changed is changed.
+//     fully reset is found, one that was stopped is gone, a setting that was changed is changed. One that was started to take
+//     another's place is found when that is gone, so that the pool is not too large meanwhile.
 //   - Each step is durable at once; that the journal failed is taken over as it was recorded.
 //   - Rows of instances that are not known here are left out.
 //
@@ -40,17 +41,19 @@ type whatIf struct {
 	// offered are those that it intended in this step and nobody took yet.
 	offered []ft.Action
 	answers []ft.Event // of actions that end at once
-	rows    []ft.Row
-	ins     []ft.Instance
-	rowOf   map[ft.Life]int
-	members []plan.Member
-	events  []ft.Event
+	// successors are instances that were started to take another's place, until that is gone, by the recorded operation.
+	successors map[ft.OperationID]*ft.Found
+	rows       []ft.Row
+	ins        []ft.Instance
+	rowOf      map[ft.Life]int
+	members    []plan.Member
+	events     []ft.Event
 }
 
 // PlayChanged begins a replay under another policy: change is applied to the pool as it was recorded, and to each later
 // configuration of it. With anew, and where how drift is judged changes, the judge learns anew from the recording.
 func PlayChanged(r *Reader, anew bool, change func(*ft.Pool) error) (*Player, error) {
-	p := &Player{r: r, what: &whatIf{change: change, taken: map[uint64]ft.Action{}, rowOf: map[ft.Life]int{}}}
+	p := &Player{r: r, what: &whatIf{change: change, taken: map[uint64]ft.Action{}, rowOf: map[ft.Life]int{}, successors: map[ft.OperationID]*ft.Found{}}}
 	h := r.Header()
 	b := h.base()
 	b.Journal = false
@@ -118,12 +121,15 @@ func (w *whatIf) step(p *Player, s *Step) error {
 		}
 	}
 	for _, e := range s.Events {
-		e, err := w.fact(p, e)
+		es, err := w.fact(p, e)
 		if err != nil {
 			return err
 		}
-		if e != nil {
-			w.events = append(w.events, e)
+		w.events = append(w.events, es...)
+	}
+	for _, e := range s.Made {
+		if c, is := e.(*ft.Closed); is {
+			w.events = append(w.events, w.succeed(c.ID)...)
 		}
 	}
 	if s.Frame != nil {
@@ -159,37 +165,52 @@ func (w *whatIf) do(a *ft.Action) {
 	}
 }
 
-// fact is what an input is here; nil where it is nothing.
-func (w *whatIf) fact(p *Player, e ft.Event) (ft.Event, error) {
+// succeed finds the instance that an operation started to take another's place.
+func (w *whatIf) succeed(o ft.OperationID) []ft.Event {
+	f := w.successors[o]
+	if f == nil {
+		return nil
+	}
+	delete(w.successors, o)
+	return []ft.Event{f}
+}
+
+// fact is what an input is here.
+func (w *whatIf) fact(p *Player, e ft.Event) ([]ft.Event, error) {
 	switch e := e.(type) {
 	case *ft.Configured:
 		c := *e
 		if err := w.change(&c.Pool); err != nil {
 			return nil, fmt.Errorf("the pool was configured anew, and the change does not fit: %w", err)
 		}
-		return &c, nil
+		return []ft.Event{&c}, nil
 	case *ft.Finished:
 		if a, ok := w.taken[e.Action.ID]; ok {
 			delete(w.taken, e.Action.ID)
 			f := *e
 			f.Action = a
-			return &f, nil
+			return []ft.Event{&f}, nil
 		}
 		return w.anyhow(p.state, e), nil
 	}
-	return e, nil
+	return []ft.Event{e}, nil
 }
 
 // anyhow is what the outcome of a recorded action that was not taken here did to the world.
-func (w *whatIf) anyhow(s *plan.State, e *ft.Finished) ft.Event {
+func (w *whatIf) anyhow(s *plan.State, e *ft.Finished) []ft.Event {
 	a := &e.Action
 	switch {
 	case e.Err != "" || e.Skipped:
 		return nil
 	case e.Instance != nil:
-		return &ft.Found{Stamp: e.Stamp, Instance: *e.Instance, Knobs: e.Knobs}
+		f := &ft.Found{Stamp: e.Stamp, Instance: *e.Instance, Knobs: e.Knobs}
+		if a.Verb == ft.Start && a.Kind == ft.Evict {
+			w.successors[a.Operation] = f
+			return nil
+		}
+		return []ft.Event{f}
 	case a.Verb == ft.Stop:
-		return &ft.Missing{Stamp: e.Stamp, Ref: a.Ref, Gone: true}
+		return append([]ft.Event{&ft.Missing{Stamp: e.Stamp, Ref: a.Ref, Gone: true}}, w.succeed(a.Operation)...)
 	case a.Verb != ft.Tune:
 		return nil
 	}
@@ -201,7 +222,7 @@ func (w *whatIf) anyhow(s *plan.State, e *ft.Finished) ft.Event {
 		in := w.members[i].Instance
 		in.Settings = slices.DeleteFunc(slices.Clone(in.Settings), func(x ft.Setting) bool { return x.Knob == a.Setting.Knob })
 		in.Settings = append(in.Settings, a.Setting)
-		return &ft.Found{Stamp: e.Stamp, Instance: in}
+		return []ft.Event{&ft.Found{Stamp: e.Stamp, Instance: in}}
 	}
 	return nil
 }

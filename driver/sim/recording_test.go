@@ -364,3 +364,52 @@ func verdicts(t *testing.T, file []byte) (out []string) {
 		}
 	}
 }
+
+// TestRecordingBeginsWithinALimit: how long a limit has been exceeded when the recording begins counts in the replay.
+func TestRecordingBeginsWithinALimit(t *testing.T) {
+	p := ft.Pool{Name: "web", Mode: ft.HealAutomatic, Listen: ":8080", Image: ft.Image{Command: []string{"sim"}}}
+	p.Size.Min, p.Limits.Memory, p.Detect.Persist = 2, 128<<20, ft.Duration(time.Minute)
+	p.Defaults()
+	s := &script{t: t}
+	var exceeded []time.Time
+	s.b = newBrain(t, p, Config{Seed: 3}, func(e ft.Event) {
+		if x, is := e.(*ft.Exceeded); is {
+			exceeded = append(exceeded, x.At)
+		}
+	})
+	s.b.run(time.Minute)
+	if err := s.do([]string{"leak", "web-1", "8MiB/s"}); err != nil {
+		t.Fatal(err)
+	}
+	s.b.run(40 * time.Second)
+	if len(exceeded) > 0 {
+		t.Fatal("the limit was told too early for this test")
+	}
+	began := s.b.now
+	tp := s.b.tape()
+	s.b.run(3 * time.Minute)
+	if len(exceeded) == 0 || exceeded[0].Sub(began) >= time.Minute {
+		t.Fatalf("the limit was told at %v, the recording began at %s", exceeded, began)
+	}
+	if n, d := replayEqual(t, tp.end(t)); d != "" {
+		t.Errorf("after %d: %s", n, d)
+	}
+}
+
+// TestWhatIfObserve: what recorded actions did happened anyhow. The instance that was replaced is gone and is not started
+// again, and the one that took its place is judged and left in service.
+func TestWhatIfObserve(t *testing.T) {
+	file := recordedRun(t, ft.HealAutomatic, time.Second, "slow web-2 60ms")
+	lines, sum := whatIf(t, file, func(p *ft.Pool) error { p.Mode = ft.Observe; return nil })
+	if !has(lines, "- evict web-2: ") || !has(lines, "+ web-2 left alone: mode observe") || sum.Operations["evict"].Replayed != 0 {
+		t.Errorf("summary %+v", sum)
+	}
+	for _, never := range []string{"+ replace web-2", "+ start web-", "+ full-reset web-", "skipped"} {
+		if has(lines, never) {
+			t.Errorf("%q happened", never)
+		}
+	}
+	if t.Failed() {
+		t.Log(strings.Join(lines, "\n"))
+	}
+}
