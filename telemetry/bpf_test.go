@@ -161,6 +161,11 @@ func netSend(address string, bytes, writes int) error {
 		return err
 	}
 	defer c.Close()
+	echoed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, c)
+		echoed <- err
+	}()
 	b := make([]byte, bytes/writes)
 	for range writes {
 		if _, err := c.Write(b); err != nil {
@@ -168,8 +173,7 @@ func netSend(address string, bytes, writes int) error {
 		}
 	}
 	_ = c.(*net.TCPConn).CloseWrite()
-	_, err = io.Copy(io.Discard, c)
-	return err
+	return <-echoed
 }
 
 func netUDP(address string, packets, bytes int) error {
