@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -32,9 +33,18 @@ type config struct {
 	instances int           // of many
 	settle    time.Duration // before many is measured: the slowest collector's interval
 	window    time.Duration // one round of many
-	requests  int           // of one run of redis-benchmark
+	pairs     int           // of runs of redis-benchmark
+	requests  int           // of one run of each of its tests
 	bytes     int           // of one run of dd
 	dir       string        // for what is built
+}
+
+func full() *config {
+	return &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, pairs: 60, requests: 50_000, bytes: 12_000_000}
+}
+
+func smoke() *config {
+	return &config{short: true, rounds: 2, instances: 50, settle: 2 * time.Second, window: 3 * time.Second, pairs: 2, requests: 50_000, bytes: 2_000_000}
 }
 
 func main() {
@@ -49,21 +59,23 @@ func main() {
 }
 
 func run(args []string) error {
-	c := &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, requests: 400_000, bytes: 12_000_000}
+	c := full()
 	f := flag.NewFlagSet("telemetry", flag.ContinueOnError)
-	f.BoolVar(&c.short, "short", false, "a smoke run of a few seconds; writes no file unless -out is given")
+	short := f.Bool("short", false, "a smoke run of a few seconds; writes no file unless -out is given")
 	only := f.String("only", "", "comma-separated parts: base, many, redis, bursts; writes no file unless -out is given")
 	out := f.String("out", "", "where to write the JSON (default bench/results/telemetry.json)")
-	f.IntVar(&c.rounds, "rounds", c.rounds, "rounds of each measurement, pairs where two are compared")
+	rounds := f.Int("rounds", 0, "rounds of each measurement, pairs where two are compared (default 11; 2 with -short)")
+	pairs := f.Int("pairs", 0, "pairs of runs of redis-benchmark, watched and not (default 60; 2 with -short)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err
 	}
-	if c.short {
-		c.rounds, c.instances, c.settle, c.window, c.requests, c.bytes = 2, 50, 2*time.Second, 3*time.Second, 20_000, 2_000_000
+	if *short {
+		c = smoke()
 	}
+	c.rounds, c.pairs = cmp.Or(*rounds, c.rounds), cmp.Or(*pairs, c.pairs)
 	chosen, err := choose(*only)
 	if err != nil {
 		return err

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,8 +32,12 @@ const (
 // clients of redis-benchmark at once.
 const clients = 8
 
+// settled is how long a watcher has to begin before it is measured.
+const settled = 2500 * time.Millisecond
+
 // redis measures by how much a Redis under redis-benchmark is slower while it is watched by `fettle watch` with the
-// working set on. Runs with and without follow each other as A B B A.
+// working set on. Short runs with and without follow each other as A B B A, many of them: what else the machine does
+// changes from second to second.
 func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("needs two cores, one for the server and one for redis-benchmark; here is %d", runtime.NumCPU())
@@ -44,15 +51,17 @@ func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	r.Peer("redis-server, redis-benchmark", report.First("redis-server", "--version"))
-	r.Note("redis: server and watcher pinned to core %d, redis-benchmark to core %d (-c %d -t set,get -n %d -r 100000 -d 256, no rate limit); watcher: fettle watch --working-set", serverCore, clientCore, clients, c.requests)
-	if _, err := s.benchmark(ctx, max(c.requests/4, 10_000)); err != nil { // fills it
+	r.Peer("redis-server, redis-benchmark", report.First("redis-benchmark", "--version"))
+	r.Note("redis: server and watcher pinned to core %d, redis-benchmark to core %d (-t set,get -c %d -n %d -r 100000 -d 256, no rate limit); watcher: fettle watch --working-set", serverCore, clientCore, clients, c.requests)
+	if _, err := s.benchmark(ctx, 100_000); err != nil { // fills it
 		return err
 	}
 	without, with := map[string]results{}, map[string]results{}
-	for i := range c.rounds {
+	for i := range c.pairs {
+		if i%5 == 0 {
+			say("redis: pair %d of %d", i+1, c.pairs)
+		}
 		for _, watched := range []bool{i%2 == 1, i%2 == 0} {
-			say("redis: pair %d of %d, watched: %t", i+1, c.rounds, watched)
 			got, err := s.once(ctx, fettle, filepath.Join(c.dir, "state"), c.requests, watched)
 			if err != nil {
 				return err
@@ -142,7 +151,7 @@ func (s *redisServer) once(ctx context.Context, fettle, state string, requests i
 	}
 	// Both wait as long, so that the server was idle for as long.
 	select {
-	case <-time.After(3 * time.Second):
+	case <-time.After(settled):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -150,7 +159,7 @@ func (s *redisServer) once(ctx context.Context, fettle, state string, requests i
 }
 
 func (s *redisServer) benchmark(ctx context.Context, requests int) (map[string]results, error) {
-	cmd := pinned(ctx, clientCore, "redis-benchmark", "-h", "127.0.0.1", "-p", s.port, "-t", "set,get", "-c", strconv.Itoa(clients), "-n", strconv.Itoa(requests), "-r", "100000", "-d", "256", "--csv")
+	cmd := pinned(ctx, clientCore, "redis-benchmark", "-h", "127.0.0.1", "-p", s.port, "-t", "set,get", "-c", strconv.Itoa(clients), "-n", strconv.Itoa(requests), "-r", "100000", "-d", "256")
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("redis-benchmark (Debian's package redis-tools): %w", err)
@@ -158,29 +167,69 @@ func (s *redisServer) benchmark(ctx context.Context, requests int) (map[string]r
 	return parseRedis(out)
 }
 
-// parseRedis reads what redis-benchmark --csv prints: a header, then a line for each test.
+var (
+	redisTest  = regexp.MustCompile(`^====== (\w+) ======`)
+	redisShare = regexp.MustCompile(`^[0-9.]+% <= ([0-9.]+) milliseconds \(cumulative count ([0-9]+)\)`)
+	redisRate  = regexp.MustCompile(`throughput summary: ([0-9.]+) requests per second`)
+)
+
+// parseRedis reads what redis-benchmark prints: for each test two tables of how many requests took how long at most, and
+// the throughput.
 func parseRedis(out []byte) (map[string]results, error) {
-	lines, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
-	if err == nil && len(lines) < 2 {
-		err = errors.New("no lines")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("redis-benchmark printed no table: %w\n%s", err, out)
-	}
-	column := map[string]int{}
-	for i, name := range lines[0] {
-		column[name] = i
-	}
 	got := map[string]results{}
-	for _, line := range lines[1:] {
-		rate, err1 := strconv.ParseFloat(line[column["rps"]], 64)
-		p99, err2 := strconv.ParseFloat(line[column["p99_latency_ms"]], 64)
-		if err1 != nil || err2 != nil || rate <= 0 || p99 <= 0 {
-			return nil, fmt.Errorf("redis-benchmark printed %q: no rate and p99 in it", line)
+	test := ""
+	var took []share
+	for s := bufio.NewScanner(bytes.NewReader(bytes.ReplaceAll(out, []byte("\r"), []byte("\n")))); s.Scan(); {
+		if m := redisTest.FindStringSubmatch(s.Text()); m != nil {
+			test, took = m[1], nil
 		}
-		got[line[column["test"]]] = results{[]float64{p99 * 1000}, []float64{rate}}
+		if m := redisShare.FindStringSubmatch(s.Text()); m != nil {
+			ms, _ := strconv.ParseFloat(m[1], 64) // the pattern lets numbers through
+			n, _ := strconv.ParseFloat(m[2], 64)
+			took = append(took, share{n, ms * 1000})
+		}
+		if m := redisRate.FindStringSubmatch(s.Text()); m != nil && test != "" {
+			rate, _ := strconv.ParseFloat(m[1], 64)
+			p99, ok := tail(took, 0.99)
+			if !ok || rate <= 0 {
+				break
+			}
+			got[test] = results{[]float64{p99}, []float64{rate}}
+		}
+	}
+	if len(got["GET"].p99) == 0 || len(got["SET"].p99) == 0 {
+		return nil, fmt.Errorf("redis-benchmark printed no latencies or no throughput of GET and SET:\n%s", out)
 	}
 	return got, nil
+}
+
+// share says that so many requests took so many us at most.
+type share struct{ n, us float64 }
+
+// tail is the quantile q. redis-benchmark rounds it to its buckets of 8 us and more, but tells how many requests are in
+// each: between two buckets the logarithm of the time is taken to be linear in that of the share that took longer.
+func tail(s []share, q float64) (us float64, ok bool) {
+	slices.SortFunc(s, func(a, b share) int { return int(a.us - b.us) })
+	if len(s) == 0 {
+		return 0, false
+	}
+	total := s[len(s)-1].n
+	if s[0].n >= q*total {
+		return s[0].us, true
+	}
+	for i := 1; i < len(s); i++ {
+		a, b := s[i-1], s[i]
+		if !(a.n < q*total && b.n >= q*total) || a.us <= 0 {
+			continue
+		}
+		if b.n >= total {
+			return b.us, true
+		}
+		longer := func(n float64) float64 { return math.Log(1 - n/total) }
+		part := (math.Log(1-q) - longer(a.n)) / (longer(b.n) - longer(a.n))
+		return math.Exp(math.Log(a.us) + part*(math.Log(b.us)-math.Log(a.us))), true
+	}
+	return 0, false
 }
 
 // pinned is a command that runs on one core.
