@@ -32,6 +32,8 @@ type Probes struct {
 	all    sync.WaitGroup
 	bursts *bursts
 
+	grouping sync.Mutex // held while control groups are looked at
+
 	mu     sync.Mutex
 	slots  map[uint32]*slot
 	leads  map[lead]*slot
@@ -46,8 +48,9 @@ type slot struct {
 	lead
 	bpf.Member
 	data    *bpf.Slot
-	session int // the leader's own, 0 if it leads none
-	procs   string
+	session int    // the leader's own, 0 if it leads none
+	procs   string // cgroup.procs of its own group
+	grouped []int  // who was in it at the last look; guarded by Probes.grouping
 	born    time.Time
 	users   int
 	named   map[ft.Ref]int // users by the name that they gave
@@ -84,12 +87,12 @@ func openProbes(log *slog.Logger, past time.Duration) (*Probes, error) {
 	p := &Probes{log: log, past: past}
 	set, err := bpf.Open()
 	if err != nil {
-		p.why = "eBPF is not available: " + err.Error()
-		return p, fmt.Errorf("%w: %w", err, ft.ErrUnavailable)
+		p.why = "eBPF: " + err.Error()
+		return p, fmt.Errorf("load eBPF programs: %w: %w", err, ft.ErrUnavailable)
 	}
 	for _, name := range []bpf.Program{bpf.Sent, bpf.Received, bpf.Forked} {
 		if why := set.Missing(name); why != "" {
-			p.why = "eBPF is not available: " + why
+			p.why = "eBPF: " + why
 			return p, errors.Join(fmt.Errorf("load eBPF programs: %s: %w", why, ft.ErrUnavailable), set.Close())
 		}
 	}
@@ -108,7 +111,7 @@ func openProbes(log *slog.Logger, past time.Duration) (*Probes, error) {
 }
 
 func (p *Probes) refuse(err error, set *bpf.Set) (*Probes, error) {
-	p.set, p.why = nil, "eBPF is not available: "+err.Error()
+	p.set, p.why = nil, "eBPF: "+err.Error()
 	return p, errors.Join(fmt.Errorf("%w: %w", err, ft.ErrUnavailable), set.Close())
 }
 
@@ -116,11 +119,11 @@ func (p *Probes) refuse(err error, set *bpf.Set) (*Probes, error) {
 func (p *Probes) usable() string {
 	switch {
 	case p == nil:
-		return "eBPF is not available: fettle doctor says why"
+		return "eBPF: not available; fettle doctor says why"
 	case p.set == nil:
 		return p.why
 	case p.dead.Load():
-		return "the eBPF programs were unloaded"
+		return "eBPF: the programs were unloaded"
 	default:
 		return ""
 	}

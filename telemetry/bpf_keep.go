@@ -37,9 +37,7 @@ func (p *Probes) keep() {
 		case <-sweep.C:
 			p.settle()
 		case <-groups.C:
-			if p.grouped() {
-				p.settle()
-			}
+			p.groups()
 		case now := <-past.C:
 			p.learn(now)
 		}
@@ -64,16 +62,42 @@ func (p *Probes) settle() {
 	}
 }
 
-// grouped tells whether an instance has a control group, whose processes may have other parents.
-func (p *Probes) grouped() bool {
+// groups makes members of what came into the control groups since the last look: it may have any parent.
+func (p *Probes) groups() {
+	p.grouping.Lock()
+	defer p.grouping.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	of := map[*slot]string{}
 	for _, x := range p.slots {
 		if x.procs != "" {
-			return true
+			of[x] = x.procs
 		}
 	}
-	return false
+	p.mu.Unlock()
+	for x, path := range of {
+		now := bootTicks()
+		pids := processesOf(path)
+		for _, pid := range pids {
+			if !slices.Contains(x.grouped, pid) {
+				p.adopt(birth{pid: pid}, now, x)
+			}
+		}
+		x.grouped = pids
+	}
+}
+
+// processesOf lists a control group; none where it is gone.
+func processesOf(path string) []int {
+	f, err := open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.close()
+	b, err := f.all(nil)
+	if err != nil {
+		return nil
+	}
+	return appendNumbers(nil, b)
 }
 
 // kinship says whose a process is.
@@ -97,16 +121,7 @@ func (p *Probes) kinship() kinship {
 		if x.procs == "" {
 			continue
 		}
-		f, err := open(x.procs)
-		if err != nil {
-			continue // the group is gone
-		}
-		b, err := f.all(nil)
-		f.close()
-		if err != nil {
-			continue
-		}
-		for _, pid := range appendNumbers(nil, b) {
+		for _, pid := range processesOf(x.procs) {
 			k.grouped[pid] = x
 		}
 	}
@@ -145,20 +160,24 @@ func (p *Probes) sweep() (found int, err error) {
 			continue
 		}
 		k.members[b.pid] = x
-		if p.adopt(b, x) {
+		if p.adopt(b, b.start, x) {
 			found++
 		}
 	}
 	return found, nil
 }
 
-// adopt makes a process a member unless it is one already, of whichever instance.
-func (p *Probes) adopt(b birth, x *slot) bool {
-	fd, _, err := openPidfd(b.pid, b.start)
+// adopt makes a process a member unless it is one already, of whichever instance. One that began after latest is another
+// that has the number by now.
+func (p *Probes) adopt(b birth, latest uint64, x *slot) bool {
+	fd, s, err := openPidfd(b.pid, b.start)
 	if err != nil {
 		return false // it has ended
 	}
 	defer unix.Close(fd)
+	if s.start > latest {
+		return false
+	}
 	m, is, err := p.set.Of(fd)
 	if err != nil {
 		return false

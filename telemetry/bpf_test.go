@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -482,10 +483,30 @@ func TestNetworkOfTheWholeTree(t *testing.T) {
 	w.do("net spawn spawn calls " + address + " 10")
 	w.grown(before, map[int]float64{colNetOut: 160, colNetIn: 160, colMsgsOut: 20, colMsgsIn: 20, colConnects: 2, colOutCalls: 20})
 
-	// One whose parent is gone.
 	w.do("release")
-	before = w.row()
-	w.do("net calls " + address + " 10")
+}
+
+// What is put into an instance's control group counts for it, whoever its parent is.
+func TestNetworkOfTheControlGroup(t *testing.T) {
+	p := newProbes(t)
+	address := echoing(t, "127.0.0.1:0")
+	c, guest := newChild(t), newChild(t)
+	procs := t.TempDir() + "/cgroup.procs"
+	write := func(pids ...int) {
+		t.Helper()
+		if err := os.WriteFile(procs, []byte(strings.Trim(strings.ReplaceAll(fmt.Sprint(pids), " ", "\n"), "[]")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(c.cmd.Process.Pid)
+	in := c.instance()
+	in.Scope.CgroupV2 = filepath.Dir(procs)
+	w := &watched{child: c, p: p, reader: attachNetwork(t, p, in)}
+	p.groups()
+	write(c.cmd.Process.Pid, guest.cmd.Process.Pid)
+	p.groups()
+	before := w.row()
+	guest.do("net calls " + address + " 10")
 	w.grown(before, map[int]float64{colNetOut: 80, colNetIn: 80, colMsgsOut: 10, colMsgsIn: 10, colConnects: 1, colOutCalls: 10})
 }
 

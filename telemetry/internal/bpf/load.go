@@ -52,25 +52,25 @@ type Set struct {
 }
 
 // Open loads all programs and attaches them, except for [Entered], which runs only while somebody counts. It fails when
-// none can be loaded at all; the error says in plain words what is missing.
+// none can be loaded at all; the error says in plain words what is missing, and is [os.ErrPermission] where that is a right.
 func Open() (*Set, error) {
 	if err := permitted(); err != nil {
-		return nil, fmt.Errorf("load eBPF programs: %w", err)
+		return nil, err
 	}
 	// Kernels before 5.11 count maps as locked memory; newer ones need no limit, and a failure shows in the maps.
 	_ = rlimit.RemoveMemlock()
 	types := btf.NewCache() // some megabytes, for now only
 	kernel, err := types.Kernel()
 	if err != nil {
-		return nil, fmt.Errorf("load eBPF programs: the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): %w", err)
+		return nil, fmt.Errorf("the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): %w", err)
 	}
 	spec, err := loadProbes()
 	if err != nil {
-		return nil, fmt.Errorf("load eBPF programs: %w", err)
+		return nil, fmt.Errorf("read the eBPF programs: %w", err)
 	}
 	s := &Set{chunk: spec.Maps[probesMapSlotsChunk].Copy(), calls: spec.Maps[probesMapCallsChunk].Copy(), missing: map[Program]string{}}
 	if err := s.load(spec, kernel, types); err != nil {
-		return nil, errors.Join(fmt.Errorf("load eBPF programs: %w", err), s.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -155,14 +155,22 @@ func permitted() error {
 	return errRights
 }
 
-var errRights = fmt.Errorf("needs CAP_BPF and CAP_PERFMON, or root: %w", os.ErrPermission)
+// refusal is an [os.ErrPermission] in plain words.
+type refusal string
+
+const errRights refusal = "needs CAP_BPF and CAP_PERFMON, or root"
+
+func (r refusal) Error() string { return string(r) }
+
+// Is makes it an [os.ErrPermission].
+func (r refusal) Is(target error) bool { return target == os.ErrPermission }
 
 // plain says in plain words why the kernel refused.
 func plain(err error) error {
 	var v *ebpf.VerifierError
 	switch {
 	case errors.Is(err, os.ErrPermission) && lockdown() != "":
-		return fmt.Errorf("kernel lockdown is %q, which forbids it: %w", lockdown(), os.ErrPermission)
+		return refusal("the kernel's lockdown mode " + lockdown() + " forbids it")
 	case errors.Is(err, os.ErrPermission):
 		return errRights
 	case errors.As(err, &v):
