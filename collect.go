@@ -43,7 +43,7 @@ func (s *Switch) UnmarshalText(b []byte) error { return enumParse(s, b, switchNa
 // referenced bits are cleared at its begin and counted at its end, which delays the application's page faults
 // meanwhile.
 type WorkingSet struct {
-	// Collect: auto, off, or on.
+	// Collect: auto (on, but for pools that are only watched), off, or on.
 	Collect Switch `json:"collect,omitempty"`
 	// Every is the interval at least. It stretches where the budget asks for it.
 	Every Duration `json:"every,omitempty"`

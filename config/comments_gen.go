@@ -143,7 +143,7 @@ var comments = map[string]string{
 	"Watch.Unit":            "Unit is a pattern of systemd units, such as gunicorn@*.service; each is one instance. Without an ending, services are meant.",
 	"WorkingSet":            "WorkingSet says how the working set is measured: the pages that were referenced within an interval. The kernel's referenced bits are cleared at its begin and counted at its end, which delays the application's page faults meanwhile.",
 	"WorkingSet.Budget":     "Budget is the share of time that measuring may take, what it delays the application included.",
-	"WorkingSet.Collect":    "Collect: auto, off, or on.",
+	"WorkingSet.Collect":    "Collect: auto (on, but for pools that are only watched), off, or on.",
 	"WorkingSet.Every":      "Every is the interval at least. It stretches where the budget asks for it.",
 	"WorkingSet.MaxSize":    "MaxSize is the resident memory of an instance above which it is left alone.",
 	"WorkingSet.Writes":     "Writes also measures which pages are written to, where the kernel can tell. It costs the application a page fault for each.",

@@ -102,3 +102,28 @@ func BenchmarkSample(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkWorkingSet is one interval of a process with so much in use: what the calls take, and with what they do to the
+// application what an interval must be for it to be within the default budget.
+func BenchmarkWorkingSet(b *testing.B) {
+	if err := WorkingSetError(); err != nil {
+		b.Skip(err)
+	}
+	for _, size := range []int{8, 64, 256, 1024} {
+		b.Run(strconv.Itoa(size)+"MiB", func(b *testing.B) {
+			c := newChild(b)
+			c.do("region " + strconv.Itoa(size<<20))
+			s := subjectOf(b, quick(), c.instance())
+			b.ResetTimer()
+			cost := 0.0
+			for b.Loop() {
+				s.round(b, func() {}, func() { c.do("touch 0 " + strconv.Itoa(size)) })
+				cost += s.cost
+			}
+			mean := cost / float64(b.N)
+			b.ReportMetric(s.own*1e3, "ms-own/interval")
+			b.ReportMetric(mean*1e3, "ms-in-all/interval")
+			b.ReportMetric(mean/0.001, "s-interval")
+		})
+	}
+}

@@ -260,16 +260,16 @@ func usageLine() string {
 type kernel struct{ user, system, minor, switches, kidsUser, kidsSystem, written float64 }
 
 type child struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 	in  *os.File
 	out *bufio.Reader
 }
 
 // newChild starts the test binary as a child that leads its own session.
-func newChild(t *testing.T) *child { return newChildAs(t, self()) }
+func newChild(t testing.TB) *child { return newChildAs(t, self()) }
 
-func newChildAs(t *testing.T, cmd *exec.Cmd) *child {
+func newChildAs(t testing.TB, cmd *exec.Cmd) *child {
 	t.Helper()
 	c := &child{t: t, cmd: cmd}
 	c.cmd.Args[0] = "child of a test"

@@ -36,6 +36,7 @@ type relative struct {
 	known   bool   // half and halfRSS are of this interval
 	half    uint64 // bytes referenced until the middle of the interval
 	halfRSS uint64
+	held    time.Duration // that the kernel held the address space for our calls in this interval
 }
 
 // newKin opens the leader; census must be left by close.

@@ -76,7 +76,7 @@ func TestWrittenPagesAreCounted(t *testing.T) {
 	near(t, "MiB written to", count("dirty 0 16", "dirty 48 64", "touch 0 64"), 32, 3)
 }
 
-// TestPricesAreMeasured: setting a bit takes from a nanosecond to some microseconds, on any machine.
+// TestPricesAreMeasured: setting a bit takes from nanoseconds to some microseconds, on any machine.
 func TestPricesAreMeasured(t *testing.T) {
 	p := measurePrices(whyNoWrites() == "")
 	t.Logf("%.0f ns for a referenced bit, %.0f ns for a written one", p.reference*1e9, p.write*1e9)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,8 @@ func (r *rounds) each(f func(taker)) {
 
 func (r *rounds) run(wake, ended chan struct{}) {
 	defer close(ended)
+	runtime.LockOSThread() // takers measure what they use by the thread's time
+	defer runtime.UnlockOSThread()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	ft "github.com/fettle-dev/fettle"
 )
 
@@ -26,9 +28,9 @@ type subject struct {
 	level    uint // the interval is config.Every << level at least, for the budget
 	begunAt  time.Time
 	ticks    uint64        // clock ticks since boot at the begin: who is younger was born within the interval
-	spent    time.Duration // on our calls since the begin
+	used     time.Duration // of CPU, since the begin
 	half     uint64        // bytes referenced until the middle
-	own      float64       // seconds that our calls for an interval take, smoothed
+	own      float64       // seconds of CPU that an interval takes us, smoothed
 	cost     float64       // seconds that an interval costs in all, smoothed
 	last     uint64        // working set of the interval before
 	lastAt   time.Time     // its end; zero when there was none
@@ -53,6 +55,22 @@ const (
 
 // turn implements [taker].
 func (s *subject) turn(now time.Time) time.Time {
+	from := threadTime()
+	next := s.act(now)
+	s.used += max(threadTime()-from, 0)
+	return next
+}
+
+// threadTime is the CPU time that the calling thread used so far.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+func (s *subject) act(now time.Time) time.Time {
 	switch s.stage {
 	case begun:
 		if err := s.middle(now); err != nil {
@@ -97,7 +115,6 @@ func partial(pid int, err error) error {
 
 // begin clears the bits of all processes. The error says why the instance is left alone.
 func (s *subject) begin(now time.Time) error {
-	from := time.Now()
 	resident, err := s.gather(now)
 	if err != nil {
 		return err
@@ -115,7 +132,7 @@ func (s *subject) begin(now time.Time) error {
 	s.mu.Unlock()
 	for i := range s.kin.members {
 		r := &s.kin.members[i]
-		r.known, r.cleared = false, true
+		r.known, r.cleared, r.held = false, true, 0
 		if s.source.noWrites == "" {
 			err = r.clear(clearWritten)
 		}
@@ -127,7 +144,6 @@ func (s *subject) begin(now time.Time) error {
 		}
 	}
 	s.begunAt, s.ticks = time.Now(), bootTicks()
-	s.spent = s.begunAt.Sub(from)
 	return nil
 }
 
@@ -141,7 +157,6 @@ func (s *subject) gather(now time.Time) (uint64, error) {
 
 // middle counts what was referenced in the first half.
 func (s *subject) middle(now time.Time) error {
-	from := time.Now()
 	if _, err := s.gather(now); err != nil {
 		return err
 	}
@@ -161,7 +176,6 @@ func (s *subject) middle(now time.Time) error {
 		r.half, r.halfRSS, r.known = set, rss, true
 		s.half += set
 	}
-	s.spent += time.Since(from)
 	return nil
 }
 
@@ -171,7 +185,14 @@ func (s *subject) counts(r *relative) bool { return r.cleared || r.start >= s.ti
 
 // referenced is what of a process was referenced, and what is resident, in bytes.
 func (r *relative) referenced(buf []byte) (set, rss uint64, err error) {
-	b, err := r.read("smaps_rollup", buf)
+	f, err := r.open("smaps_rollup", unix.O_RDONLY)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.close()
+	from := time.Now()
+	b, err := f.read(buf)
+	r.held += time.Since(from)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -187,13 +208,13 @@ var rollupKeys = []string{"Rss", "Referenced"}
 // tally is what an interval found.
 type tally struct {
 	processes    int
-	set, written uint64 // bytes
-	lost         uint64 // bytes that were referenced in the middle, are still there, and not referenced any more
+	set, written uint64        // bytes
+	held         time.Duration // that the kernel held the address spaces for us
+	lost         uint64        // bytes that were referenced in the middle, are still there, and not referenced any more
 }
 
 // finish counts what was referenced in the interval and hands it over. The error says why nothing can be told.
 func (s *subject) finish(now time.Time) error {
-	from := time.Now()
 	resident, err := s.gather(now)
 	if err != nil {
 		return err
@@ -202,7 +223,6 @@ func (s *subject) finish(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.spent += time.Since(from)
 	s.weigh(t)
 	if t.processes == 0 {
 		return errors.New("none of its processes has memory: they have ended")
@@ -253,6 +273,7 @@ func (s *subject) tally() (tally, error) {
 			return t, partial(r.pid, err)
 		}
 		t.processes++
+		t.held += r.held
 		t.set += set
 		if r.known {
 			t.lost += less(less(r.half, set), less(r.halfRSS, rss))
@@ -264,13 +285,15 @@ func (s *subject) tally() (tally, error) {
 // weigh takes what the interval cost and sets how long the next must be.
 func (s *subject) weigh(t tally) {
 	p := s.source.prices()
-	own := s.spent.Seconds()
-	cost := 2*own + float64(t.set/pageSize)*p.reference + float64(t.written/pageSize)*p.write
+	own := s.used.Seconds()
+	s.used = 0
+	cost := own + t.held.Seconds() + float64(t.set/pageSize)*p.reference + float64(t.written/pageSize)*p.write
 	if s.cost == 0 {
 		s.own, s.cost = own, cost
 	}
-	s.own += (own - s.own) / 4
-	s.cost += (cost - s.cost) / 4
+	// One interval in which a call waited for a CPU for long is no reason to stay away for hours.
+	s.own += (min(own, 4*s.own) - s.own) / 4
+	s.cost += (min(cost, 4*s.cost) - s.cost) / 4
 	every, budget := s.source.config.Every.D().Seconds(), s.source.config.Budget
 	for s.level < mostLevel && s.cost > budget*every*float64(uint64(1)<<s.level) {
 		s.level++

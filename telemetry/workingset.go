@@ -56,9 +56,9 @@ type workingSets struct {
 // Work is done on a goroutine of the source's own, for one instance at a time and their intervals spread, and never holds
 // up a sample. What one interval costs is counted as
 //
-//   - the time that our calls took;
-//   - the same time again, for the kernel holds the address space for so long and the application's page faults, mmap
-//     and munmap may wait for it;
+//   - the CPU time that it took us;
+//   - the time that the kernel held the address space for our calls: the application's page faults, mmap and munmap may
+//     have to wait for so long;
 //   - for each referenced page the time that the processor takes to set its bit again, and with c.Writes for each
 //     written page that of a page fault. Both are measured once, on a mapping of our own.
 //

@@ -20,7 +20,7 @@ func quick() ft.WorkingSet {
 }
 
 // subjectOf is an instance whose turns the test takes itself.
-func subjectOf(t *testing.T, c ft.WorkingSet, in ft.Instance) *subject {
+func subjectOf(t testing.TB, c ft.WorkingSet, in ft.Instance) *subject {
 	t.Helper()
 	if err := WorkingSetError(); err != nil {
 		t.Skip("no working set can be measured here: ", err)
@@ -36,7 +36,7 @@ func subjectOf(t *testing.T, c ft.WorkingSet, in ft.Instance) *subject {
 }
 
 // round takes the turns of one interval with something done in each half, and gives the row.
-func (s *subject) round(t *testing.T, first, second func()) []float64 {
+func (s *subject) round(t testing.TB, first, second func()) []float64 {
 	t.Helper()
 	if s.stage != begun {
 		s.turn(time.Now())
@@ -151,8 +151,8 @@ func TestIntervalStretchesToTheBudget(t *testing.T) {
 	w.rounds.seats = []*seat{{taker: s}}
 	after := func(own time.Duration, set uint64) time.Duration {
 		for range 30 { // until the means have come
-			s.spent = own
-			s.weigh(tally{set: set})
+			s.used = own
+			s.weigh(tally{set: set, held: own})
 		}
 		return w.config.Every.D() << max(s.level, w.level)
 	}

@@ -31,7 +31,7 @@ func (d *daemon) able(spec *fettle.Pool) error {
 // sources are what measures the pool's instances, in the order in which they are asked: where two measure the same, an
 // instance's value comes from the first that can. What is off, or not possible here, takes no column and is told.
 func (p *pool) sources(spec *fettle.Pool, driver fettle.Source) []fettle.Source {
-	out := []fettle.Source{p.network(spec), telemetry.Cgroup(), telemetry.ProcFS(), workingSet(spec.Telemetry.WorkingSet)}
+	out := []fettle.Source{p.network(spec), telemetry.Cgroup(), telemetry.ProcFS(), workingSet(spec)}
 	if spec.Serve == fettle.HTTP {
 		f := p.d.front.Pool(spec.Name)
 		p.front = f
@@ -76,8 +76,13 @@ func tellsLoad(m *fettle.Metrics) bool {
 	return m != nil && slices.ContainsFunc(m.Series, func(s fettle.Series) bool { return s.Role != nil && *s.Role == fettle.Load })
 }
 
-func workingSet(c fettle.WorkingSet) fettle.Source {
+// workingSet clears bits in the servers' page tables, so it is not automatic for what is only watched (ADR 8).
+func workingSet(spec *fettle.Pool) fettle.Source {
+	c := spec.Telemetry.WorkingSet
 	s := telemetry.WorkingSet(c)
+	if spec.Watch != nil && c.Collect == fettle.Auto {
+		return telemetry.Absent("only watched: measured with telemetry.workingSet.collect: on", names(s)...)
+	}
 	if err := telemetry.WorkingSetError(); err != nil && c.Collect != fettle.Off {
 		return telemetry.Absent(err.Error(), names(s)...)
 	}

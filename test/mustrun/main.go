@@ -27,7 +27,7 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return errors.New("usage: mustrun LIST WHERE=OUTPUT...")
+		return errors.New("it takes LIST and WHERE=OUTPUT for each output")
 	}
 	list, err := os.Open(args[0])
 	if err != nil {
