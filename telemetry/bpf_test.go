@@ -36,6 +36,7 @@ var kept = map[string]*bufio.ReadWriter{}
 //	ask ADDRESS MS              one line; gives up when no answer came within that time
 //	http URL N                  requests by one client
 //	serve                       a server that echoes; answers with its address
+//	greet                       a server that sends a line to who connects, reads nothing and closes; answers with its address
 //	lazy ADDRESS MS             one line, whose answer it reads so much later
 //	unix BYTES                  and back, over a unix socket
 //	spawn COMMAND               a child of its own does it, and ends
@@ -81,6 +82,13 @@ func obeyNet(line string) string {
 			return err.Error()
 		}
 		go echo(l, 0)
+		return l.Addr().String()
+	case "greet":
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err.Error()
+		}
+		go greet(l)
 		return l.Addr().String()
 	case "lazy":
 		err = netLazy(f[1], n)
@@ -215,6 +223,19 @@ func netCalls(address string, n int) error {
 		}
 	}
 	return nil
+}
+
+// greet sends a line and another to each connection, and closes it.
+func greet(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprintln(c, "hello")
+		fmt.Fprintln(c, "and goodbye to all that")
+		c.Close()
+	}
 }
 
 // echo sends back what comes, each piece after the delay.
@@ -437,6 +458,19 @@ func TestNetworkOfAServer(t *testing.T) {
 	}
 	w.until(func(row []float64) bool { return row[colAccepts]-before[colAccepts] == 3 })
 	w.grown(before, map[int]float64{colAccepts: 3})
+}
+
+func TestNetworkOfAServerThatSpeaksFirst(t *testing.T) {
+	w := watchNetwork(t, newProbes(t))
+	w.say("net greet")
+	address := w.hear()
+	before := w.row()
+	for range 3 {
+		if _, err := io.ReadAll(dial(t, address)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.grown(before, map[int]float64{colNetOut: 3 * 30, colMsgsOut: 6, colAccepts: 3})
 }
 
 // What was connected before the instance was attached to has a direction, but is no new connection.

@@ -10,7 +10,7 @@
 // of them are made as they are needed. All counters only grow while the serial stays the same.
 //
 //	program        tracepoint              counts
-//	sock_sent      sock_send_length        bytes and calls that sent; a request begins
+//	sock_sent      sock_send_length        bytes and calls that sent; a request begins; connections accepted by who speaks first
 //	sock_received  sock_recv_length        bytes and calls that received; connections accepted; an answer was read
 //	sock_ready     sk_data_ready           an answer arrived
 //	sock_state     inet_sock_set_state     connections opened, refused, reset, timed out, closed before the answer

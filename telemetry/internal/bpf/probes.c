@@ -357,9 +357,9 @@ static __always_inline void request(struct sock *sk, struct member *m, struct sl
 	*(volatile __u32 *)&c->state = WAITING;
 }
 
-/* A member received, or tried to, on a connection that it was called by. It is new when nothing was read before; the end
- * of what the other side sends counts as one byte received. */
-static __always_inline void accepted(struct sock *sk, struct member *m, struct slot *s, int ret)
+/* A member received, or tried to, or sent on a connection that it was called by. It is new when nothing was read or sent
+ * before; the end of what the other side sends counts as one byte received. */
+static __always_inline void accepted(struct sock *sk, struct member *m, struct slot *s, int received, int sent)
 {
 	struct conn *c = conn_of(sk);
 	if (c && c->serial == m->serial && c->slot == m->slot)
@@ -367,8 +367,8 @@ static __always_inline void accepted(struct sock *sk, struct member *m, struct s
 	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
 	if (!t)
 		return;
-	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - (ret > 0 ? ret : 0);
-	bool fresh = !c && had <= 1 && t->bytes_sent == 0;
+	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - received;
+	bool fresh = !c && had <= 1 && t->bytes_sent <= sent;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return;
@@ -395,8 +395,15 @@ int BPF_PROG(sock_sent, struct sock *sk, int ret)
 		add(&s->sent, ret);
 		add(&s->sends, 1);
 	}
-	if (ret > 0 && sk->sk_protocol == IPPROTO_TCP && !passive(sk))
+	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (!passive(sk)) {
 		request(sk, m, s);
+		return 0;
+	}
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	if (t && t->bytes_sent <= ret) /* its first, so look whether the connection is known */
+		accepted(sk, m, s, 0, ret);
 	return 0;
 }
 
@@ -418,7 +425,7 @@ int BPF_PROG(sock_received, struct sock *sk, int ret, int flags)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (passive(sk)) {
-		accepted(sk, m, s, ret);
+		accepted(sk, m, s, ret > 0 ? ret : 0, 0);
 		return 0;
 	}
 	struct conn *c = conn_of(sk);
