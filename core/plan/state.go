@@ -370,11 +370,11 @@ func (s *State) count(m *member) (c sums) {
 		}
 	}
 	coming := o != nil && (o.Kind == ft.Grow || o.Kind == ft.Replace || o.Kind == ft.FullResetting || m.Replaces != "")
-	b(&c.Running, m.Phase != ft.Gone && (m.Alive || coming))
+	waits := !m.Alive && o == nil && m.Barred != 0 // its start was withdrawn: it is waited for
+	b(&c.Running, m.Phase != ft.Gone && (m.Alive || coming || waits))
 	b(&c.Ready, m.serving())
 	replaced := o != nil && o.Kind == ft.Evict && m.Replaces == "" // counts until its replacement does
 	b(&c.Counted, m.Phase != ft.Quarantined && (m.Phase != ft.Gone || replaced) && !leaving && m.Replaces == "")
-	waits := !m.Alive && m.Barred != 0 // its start was withdrawn: it is waited for
 	b(&c.Lost, c.Counted == 1 && !m.Alive && o == nil && !waits)
 	b(&c.Drifting, m.Alive && m.Verdict.Level >= ft.Low)
 	b(&c.Unhealthy, c.Counted == 1 && m.Phase != ft.Gone && !waits && m.unhealthy(o))
