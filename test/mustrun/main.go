@@ -126,7 +126,7 @@ var (
 	verdict = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
 	running = regexp.MustCompile(`^=== (?:RUN|CONT|NAME)\s+(\S+)`)
 	reason  = regexp.MustCompile(`^\s+\S+\.go:\d+: (.*)`)
-	closing = regexp.MustCompile(`^(?:ok|FAIL|---)\s+(\S+)\s`)
+	closing = regexp.MustCompile(`^(?:ok|FAIL)\s+(\S+)\s`)
 )
 
 // gather reads the output of go test -v. What a test says stands before its verdict, or, for a subtest and without -v, after it.
