@@ -72,6 +72,8 @@ type life struct {
 	proc     *procfs.Process
 	oomKills uint64 // of its group, when it was found
 	found    time.Time
+	place    string // that its selection names; empty where its program is its place
+	label    string // of that place
 }
 
 type ending struct {
@@ -160,7 +162,8 @@ func (d *Driver) Note() string {
 	return d.note
 }
 
-// Find looks for new servers until ctx ends and reports each, and once more when it became known where it listens.
+// Find looks for new servers until ctx ends and reports each, and again when more is known of it: where
+// it listens, which program it became.
 func (d *Driver) Find(ctx context.Context, found func(ft.Instance)) error {
 	t := time.NewTimer(lookSoon)
 	defer t.Stop()
@@ -175,10 +178,9 @@ func (d *Driver) Find(ctx context.Context, found func(ft.Instance)) error {
 		seen, young, err := d.find.look(time.Now())
 		if err == nil {
 			var fresh []ft.Instance
-			if fresh, err = d.take(seen); err == nil {
-				for i := range fresh {
-					found(fresh[i])
-				}
+			fresh, err = d.take(seen)
+			for i := range fresh {
+				found(fresh[i])
 			}
 		}
 		d.noted(err)

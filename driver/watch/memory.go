@@ -110,6 +110,15 @@ func (m *memory) name(pool ft.PoolName, s *sighting, boot string, taken func(ft.
 	return n.Ref, true
 }
 
+// moved notes that the server of a name stands in another place than it was found in.
+func (m *memory) moved(ref ft.Ref, place string) {
+	for i := range m.Names {
+		if m.Names[i].Ref == ref {
+			m.Names[i].Place = place
+		}
+	}
+}
+
 // lives tells whether the server of the name still runs.
 func (n *named) lives(boot string) bool {
 	s, err := procfs.ReadStat(n.PID)

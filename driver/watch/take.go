@@ -24,16 +24,14 @@ type sighting struct {
 
 // take names the servers that are new, follows them, and returns them, and those of which more is known now. More than
 // can be watched are left.
-func (d *Driver) take(seen []sighting) (fresh []ft.Instance, err error) {
+func (d *Driver) take(seen []sighting) ([]ft.Instance, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	changed := false
+	var err error
+	fresh, changed := d.renew()
 	for i := range seen {
 		s := &seen[i]
-		if l := d.lifeOf(s); l != nil {
-			if l.listens() {
-				fresh = append(fresh, l.in)
-			}
+		if d.knows(s) {
 			continue
 		}
 		if len(d.lives) >= ft.MostWatched {
@@ -49,14 +47,15 @@ func (d *Driver) take(seen []sighting) (fresh []ft.Instance, err error) {
 			continue
 		}
 		prog := programOf(s.stat.PID)
-		if s.place == "" {
+		place := s.place
+		if place == "" {
 			s.place = prog.id
 		}
 		ref, isNew := d.memory.name(d.pool, s, d.boot, d.runs)
 		changed = changed || isNew
-		l := &life{proc: p, oomKills: s.group.oomKills(), found: time.Now()}
+		l := &life{proc: p, oomKills: s.group.oomKills(), found: time.Now(), place: place, label: s.label}
 		l.in = ft.Instance{
-			Ref: ref, Digest: prog.id, Label: label(s, &prog), Born: bornAt(s.stat.Start),
+			Ref: ref, Digest: prog.id, Label: label(s.label, &prog), Born: bornAt(s.stat.Start),
 			Scope: ft.Scope{
 				PID: s.stat.PID, StartTime: s.stat.Start, BootID: d.boot,
 				CgroupV2: s.group.v2, CgroupV1: s.group.v1, NetNS: foreignNetNS(s.stat.PID),
@@ -73,14 +72,32 @@ func (d *Driver) take(seen []sighting) (fresh []ft.Instance, err error) {
 	return fresh, err
 }
 
-// lifeOf is the server that was seen, if it is known already. The caller holds mu.
-func (d *Driver) lifeOf(s *sighting) *life {
+// renew looks again at servers that were found lately, and returns those of which more is known now. The caller holds mu.
+func (d *Driver) renew() (more []ft.Instance, moved bool) {
 	for _, l := range d.lives {
-		if l.in.Scope.PID == s.stat.PID && l.in.Scope.StartTime == s.stat.Start {
-			return l
+		if l.in.Exit != nil || time.Since(l.found) > comesUpWithin {
+			continue
+		}
+		became, at := l.becomes(), l.listens()
+		if became || at {
+			more = append(more, l.in)
+		}
+		if became && l.place == "" {
+			d.memory.moved(l.in.Ref, l.in.Digest)
+			moved = true
 		}
 	}
-	return nil
+	return more, moved
+}
+
+// knows tells whether the server is followed already. The caller holds mu.
+func (d *Driver) knows(s *sighting) bool {
+	for _, l := range d.lives {
+		if l.in.Scope.PID == s.stat.PID && l.in.Scope.StartTime == s.stat.Start {
+			return true
+		}
+	}
+	return false
 }
 
 // runs tells whether the name is taken by a server that runs, or whose end was not told yet. The caller holds mu.
@@ -117,12 +134,23 @@ func (d *Driver) attend(l *life) {
 	})
 }
 
-// listenWithin is how long after a server was found it is asked where it listens, while it does not.
-const listenWithin = time.Minute
+// comesUpWithin is how long after a server was found it is looked at again: a script may become the server that it
+// starts, and the server may begin to listen.
+const comesUpWithin = time.Minute
+
+// becomes tells whether the server runs another program than it was found with.
+func (l *life) becomes() bool {
+	p := programOf(l.in.Scope.PID)
+	if p.name == "" || p.id == l.in.Digest {
+		return false
+	}
+	l.in.Digest, l.in.Label = p.id, label(l.label, &p)
+	return true
+}
 
 // listens looks where the server listens, unless that is known. It tells whether that is new.
 func (l *life) listens() bool {
-	if l.in.Exit != nil || l.in.Endpoint.Network != "" || l.in.Scope.NetNS != "" || time.Since(l.found) > listenWithin {
+	if l.in.Endpoint.Network != "" || l.in.Scope.NetNS != "" {
 		return false
 	}
 	l.in.Endpoint = endpointOf(l.in.Scope.PID)
@@ -160,11 +188,11 @@ func foreignNetNS(pid int) string {
 }
 
 // label says what a server is: its unit or group, and its program. Arguments are left out, since they may hold secrets.
-func label(s *sighting, p *program) string {
-	if s.label == "" {
+func label(of string, p *program) string {
+	if of == "" {
 		return p.name
 	}
-	return fmt.Sprintf("%s (%s)", s.label, p.name)
+	return fmt.Sprintf("%s (%s)", of, p.name)
 }
 
 // commandLine is a process's arguments; empty for threads of the kernel and processes that have ended.

@@ -286,14 +286,17 @@ func TestAServerThatComesBackIsTheNextGeneration(t *testing.T) {
 }
 
 func TestThisProgramAndItsParentsNeverMatch(t *testing.T) {
-	o := opened(t, ft.Watch{Match: "."}, t.TempDir())
-	seen, _, err := o.find.look(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	self, err := selfAndParents()
 	if err != nil {
 		t.Fatal(err)
+	}
+	m, err := newMatcher(".", self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, _, err := m.look(time.Now())
+	if err != nil || len(seen) == 0 {
+		t.Fatal(len(seen), err)
 	}
 	for _, s := range seen {
 		if self[s.stat.PID] || s.stat.Kernel {
@@ -357,6 +360,30 @@ func TestWhereAServerListensIsFound(t *testing.T) {
 		ins := o.list()
 		return len(ins) == 1 && ins[0].Endpoint.String() == fmt.Sprintf("tcp:127.0.0.1:%d", port)
 	})
+}
+
+// A script that becomes the server that it starts is found as what it became.
+func TestAScriptThatBecomesAServer(t *testing.T) {
+	m := mark(t)
+	o := opened(t, ft.Watch{Match: m}, t.TempDir())
+	c := exec.Command("sh", "-c", "read x; exec tail -f /dev/null # "+m)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	o.until("the script", func() bool { ins := o.list(); return len(ins) == 1 && ins[0].Label == "sh" })
+	was := o.list()[0]
+	if _, err := in.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	o.until("the server", func() bool { return o.list()[0].Label == "tail" })
+	if is := o.list()[0]; is.Ref != was.Ref || is.Digest == was.Digest {
+		t.Errorf("it was %+v, is %+v", was, is)
+	}
 }
 
 // Nothing of a server changes while it is watched, nor when the watch ends.
