@@ -24,7 +24,7 @@ func Explain(s *ft.Schema, labels []string, name string, v *ft.Verdict) (text st
 			continue
 		}
 		ev = append(ev, ft.Evidence{
-			Dimension: dim, Unit: unit, Z: round(w.Z), Value: round(w.Value), Usual: round(w.Usual),
+			Dimension: dim, Unit: unit, Z: round(w.Z), Value: round(w.Value), Usual: round(credible(s, w)),
 		})
 	}
 	if v.Forecast.At != 0 && int(v.Forecast.Dim) < s.Len() {
@@ -43,6 +43,14 @@ func round(x float32) float64 {
 		return 0
 	}
 	return v
+}
+
+// credible is what is usual, where an expectation by regression lies below what there can be.
+func credible(s *ft.Schema, w ft.Contribution) float32 {
+	if w.N == 1 && int(w.Dim) < s.Len() && s.At(int(w.Dim)).Transform == ft.Log1p {
+		return max(w.Usual, 0)
+	}
+	return w.Usual
 }
 
 func nameOf(s *ft.Schema, labels []string, w ft.Contribution) (name, unit string) {
@@ -91,7 +99,11 @@ func sentence(s *ft.Schema, name string, v *ft.Verdict, ev []ft.Evidence, f *ft.
 		return name + " is steady"
 	case ft.Low, ft.Medium, ft.High, ft.Critical:
 	}
-	fmt.Fprintf(&b, "%s drifts (%s, %.1f): %s", name, v.Level, v.Score, causeWords(v))
+	does := "drifts"
+	if v.Score < release { // the level waits for a few more rows
+		does = "calms down"
+	}
+	fmt.Fprintf(&b, "%s %s (%s, %.1f): %s", name, does, v.Level, v.Score, causeWords(v))
 	for i, e := range ev[:min(len(ev), 3)] {
 		if i == 0 {
 			b.WriteString(": ")
