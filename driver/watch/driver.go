@@ -130,7 +130,9 @@ func (d *Driver) Close() error {
 	d.mu.Lock()
 	var errs []error
 	for _, l := range d.lives {
-		errs = append(errs, l.proc.Close())
+		if l.in.Exit == nil {
+			errs = append(errs, l.proc.Close())
+		}
 	}
 	clear(d.lives)
 	d.mu.Unlock()

@@ -202,7 +202,6 @@ func (g *grouped) look(time.Time) (seen []sighting, young bool, err error) {
 		}
 	}
 	g.left = ""
-	now := uint64(sinceBoot() / (time.Second / clockTick))
 	for _, rel := range slices.Sorted(maps.Keys(found)) {
 		s, ok := g.leader(rel)
 		switch {
@@ -210,8 +209,8 @@ func (g *grouped) look(time.Time) (seen []sighting, young bool, err error) {
 			continue
 		case g.self[s.PID]:
 			continue
-		case now-s.Start < clockTick && now >= s.Start:
-			young = true // a server that goes into the background has another leader in a moment
+		case unsettled(s):
+			young = true // one that goes into the background has another leader in a moment
 			continue
 		}
 		seen = append(seen, sighting{place: rel, label: found[rel], stat: s, group: at(g.hs, rel)})

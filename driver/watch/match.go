@@ -46,13 +46,12 @@ func newMatcher(pattern string, self map[int]bool) (*matcher, error) {
 
 func (m *matcher) look(now time.Time) (seen []sighting, young bool, err error) {
 	m.refresh(now)
-	ticks := uint64(sinceBoot() / (time.Second / clockTick))
 	for _, pid := range m.pids {
 		c := m.procs[pid]
 		if c == nil || !c.fits || m.below(c) {
 			continue
 		}
-		if ticks >= c.Start && ticks-c.Start < clockTick {
+		if unsettled(c.Stat) {
 			young = true
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/fettle-dev/fettle/internal/procfs"
 )
@@ -29,6 +30,29 @@ func Program(pid int) (name, id string) {
 
 // interpreters run a script or module that says more than they do.
 var interpreters = regexp.MustCompile(`^(python|pypy|node|nodejs|ruby|perl|php|java|deno|bun|bash|dash|zsh|sh|Rscript)[0-9.]*$`)
+
+// shells run start scripts, which mostly become the server that they start.
+var shells = regexp.MustCompile(`^(ba|da|k|z|a)?sh$|^env$`)
+
+const (
+	// youngest is the age below which a process may not be what it will be: what forked it is copied in it.
+	youngest = time.Second
+	// settles is the age below which a start script may yet become a server.
+	settles = 10 * time.Second
+)
+
+// unsettled tells whether a process began so recently that it may become another program, or the child of one.
+func unsettled(s procfs.Stat) bool {
+	age := sinceBoot() - time.Duration(s.Start)*(time.Second/clockTick)
+	if age >= settles {
+		return false
+	}
+	if age < youngest {
+		return true
+	}
+	name, _, _ := strings.Cut(nameOf(commandLine(s.PID)), " ")
+	return shells.MatchString(name)
+}
 
 // programOf reads what may be read; a program that cannot be told at all has the process's short name.
 func programOf(pid int) program {

@@ -140,8 +140,11 @@ const comesUpWithin = time.Minute
 
 // becomes tells whether the server runs another program than it was found with.
 func (l *life) becomes() bool {
+	if len(commandLine(l.in.Scope.PID)) == 0 {
+		return false // it is ending
+	}
 	p := programOf(l.in.Scope.PID)
-	if p.name == "" || p.id == l.in.Digest {
+	if p.id == l.in.Digest || l.proc.Dying() {
 		return false
 	}
 	l.in.Digest, l.in.Label = p.id, label(l.label, &p)
