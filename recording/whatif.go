@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -61,13 +62,9 @@ func PlayChanged(r *Reader, anew bool, change func(*ft.Pool) error) (*Player, er
 	if err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
-	was := *s.Pool()
-	pool := was
-	if err := change(&pool); err != nil {
+	was, pool, err := changed(s.Pool(), change)
+	if err != nil {
 		return nil, err
-	}
-	if path := inert(&was, &pool); path != "" {
-		return nil, fmt.Errorf("%s: %w", path, ErrInert)
 	}
 	anew = anew || was.Detect.Learn != pool.Detect.Learn || was.Detect.FalseAlarms != pool.Detect.FalseAlarms
 	if anew {
@@ -80,14 +77,49 @@ func PlayChanged(r *Reader, anew bool, change func(*ft.Pool) error) (*Player, er
 	for _, a := range p.state.Pending(nil) {
 		p.what.taken[a.ID] = a // it began before the recording did
 	}
-	if reflect.DeepEqual(was, pool) {
+	if reflect.DeepEqual(*was, *pool) {
 		return p, nil
 	}
-	if err := p.state.Apply(&ft.Configured{Stamp: ft.Stamp{At: h.At}, Pool: pool}); err != nil {
+	if err := p.state.Apply(&ft.Configured{Stamp: ft.Stamp{At: h.At}, Pool: *pool}); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
 	return p, nil
 }
+
+// changed gives two copies of a pool that share nothing with it or each other: as it is, and with the change. One that
+// changes what no decision about what was recorded rests on is refused.
+func changed(p *ft.Pool, change func(*ft.Pool) error) (was, is *ft.Pool, err error) {
+	if was, err = clone(p); err != nil {
+		return nil, nil, err
+	}
+	if is, err = clone(p); err != nil {
+		return nil, nil, err
+	}
+	if err := change(is); err != nil {
+		return nil, nil, err
+	}
+	was.Defaults() // those that are newer than the recording are no change
+	if path := inert(was, is); path != "" {
+		return nil, nil, fmt.Errorf("%s: %w; it can of %s", path, ErrInert, Settable)
+	}
+	return was, is, nil
+}
+
+// clone copies a pool as a recording holds it.
+func clone(p *ft.Pool) (*ft.Pool, error) {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("recording: pool: %w", err)
+	}
+	var c ft.Pool
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, fmt.Errorf("recording: pool: %w", err)
+	}
+	return &c, nil
+}
+
+// Settable is what a replay can change of a pool, for people.
+const Settable = "mode, size, limits, budget, objective, heal, detect without detect.interval, and route.slowStart"
 
 // inert names a part of a pool that was changed and that no decision about what was recorded rests on; "" if there is none.
 func inert(was, is *ft.Pool) string {
@@ -98,14 +130,29 @@ func inert(was, is *ft.Pool) string {
 	// What may be changed is made equal; the rest must be.
 	a.Mode, a.Size, a.Limits, a.Budget, a.Objective, a.Detect, a.Heal = b.Mode, b.Size, b.Limits, b.Budget, b.Objective, b.Detect, b.Heal
 	a.Route.SlowStart = b.Route.SlowStart
-	v, w := reflect.ValueOf(a), reflect.ValueOf(b)
-	for i := range v.NumField() {
-		if !reflect.DeepEqual(v.Field(i).Interface(), w.Field(i).Interface()) {
-			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-			return name
+	return differs("", reflect.ValueOf(a), reflect.ValueOf(b))
+}
+
+// differs is the path of the first key in which two values differ, as in the pool file; "" if they are equal.
+func differs(path string, a, b reflect.Value) string {
+	if reflect.DeepEqual(a.Interface(), b.Interface()) {
+		return ""
+	}
+	if a.Kind() == reflect.Pointer && !a.IsNil() && !b.IsNil() {
+		return differs(path, a.Elem(), b.Elem())
+	}
+	if a.Kind() == reflect.Struct {
+		for i := range a.NumField() {
+			name, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("json"), ",")
+			if path != "" {
+				name = path + "." + name
+			}
+			if d := differs(name, a.Field(i), b.Field(i)); d != "" {
+				return d
+			}
 		}
 	}
-	return ""
+	return path
 }
 
 // step replays one step.
@@ -179,11 +226,11 @@ func (w *whatIf) succeed(o ft.OperationID) []ft.Event {
 func (w *whatIf) fact(p *Player, e ft.Event) ([]ft.Event, error) {
 	switch e := e.(type) {
 	case *ft.Configured:
-		c := *e
-		if err := w.change(&c.Pool); err != nil {
+		_, pool, err := changed(&e.Pool, w.change)
+		if err != nil {
 			return nil, fmt.Errorf("the pool was configured anew, and the change does not fit: %w", err)
 		}
-		return []ft.Event{&c}, nil
+		return []ft.Event{&ft.Configured{Stamp: e.Stamp, Pool: *pool}}, nil
 	case *ft.Finished:
 		if a, ok := w.taken[e.Action.ID]; ok {
 			delete(w.taken, e.Action.ID)
