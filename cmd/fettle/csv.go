@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +16,7 @@ import (
 )
 
 func (c *cli) exportCommand() *cobra.Command {
-	var dir string
+	var dir, result string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "export FILE -o DIR",
@@ -24,8 +27,14 @@ this member at all. fettle record import reads them again.`,
 		Example: "  fettle record export web.rec -o web",
 		Args:    exactly("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := c.resultAs(result); err != nil {
+				return err
+			}
 			if dir == "" {
 				return invalid("export: -o is missing: the directory to write to")
+			}
+			if err := notAFormat("export", dir); err != nil {
+				return err
 			}
 			var files []func() error
 			defer func() {
@@ -46,6 +55,9 @@ this member at all. fettle record import reads them again.`,
 			if err != nil {
 				return err
 			}
+			if c.format == "json" {
+				return c.printJSON(x)
+			}
 			if x.Broken != "" {
 				c.say("%s: %s; what came before is written", args[0], x.Broken)
 			}
@@ -54,12 +66,13 @@ this member at all. fettle record import reads them again.`,
 		},
 	}
 	cmd.Flags().StringVarP(&dir, "output", "o", "", "directory to write to; it is made if it is missing")
+	cmd.Flags().StringVar(&result, "format", "text", "form of the result: text or json")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite files that are there")
 	return cmd
 }
 
 func (c *cli) importCommand() *cobra.Command {
-	var file, schema, pool string
+	var file, schema, pool, result string
 	var every time.Duration
 	var force bool
 	cmd := &cobra.Command{
@@ -75,12 +88,18 @@ be told from a changed member.`,
 		Example: `  fettle record import -o shop.rec --every 60s shop-*.csv
   fettle record import -o shop.rec --every 60s --schema schema.yaml shop-1.csv shop-2.csv
   fettle replay shop.rec --set mode=heal`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.resultAs(result); err != nil {
+				return err
+			}
 			switch {
 			case len(args) == 0:
 				return invalid("import: the files are missing: one CSV file a member")
 			case file == "":
 				return invalid("import: -o is missing: the file to write, - is the output")
+			}
+			if err := notAFormat("import", file); err != nil {
+				return err
 			}
 			o := recording.ImportOptions{Every: every, Pool: fettle.PoolName(pool), Fettle: version()}
 			if schema != "" {
@@ -93,7 +112,7 @@ be told from a changed member.`,
 			if every == 0 && schema == "" {
 				return invalid("import: --every is missing: the time between rows, such as 60s")
 			}
-			return c.importFiles(args, file, force, o)
+			return c.importFiles(cmd.Context(), args, file, force, o)
 		},
 	}
 	fl := cmd.Flags()
@@ -101,11 +120,12 @@ be told from a changed member.`,
 	fl.DurationVar(&every, "every", 0, "time between rows, such as 60s (default that of the schema)")
 	fl.StringVar(&schema, "schema", "", "what the columns are (YAML)")
 	fl.StringVar(&pool, "name", "", "name of the pool (default that of the files where they are named POOL-N.csv, else imported)")
+	fl.StringVar(&result, "format", "text", "form of the result: text or json")
 	fl.BoolVar(&force, "force", false, "overwrite the file")
 	return cmd
 }
 
-func (c *cli) importFiles(names []string, file string, force bool, o recording.ImportOptions) error {
+func (c *cli) importFiles(ctx context.Context, names []string, file string, force bool, o recording.ImportOptions) error {
 	var in []recording.Input
 	for _, n := range names {
 		f, err := os.Open(n)
@@ -113,26 +133,53 @@ func (c *cli) importFiles(names []string, file string, force bool, o recording.I
 			return invalid("import: %s", err)
 		}
 		defer f.Close()
+		if sameFile(file, f) {
+			return invalid("import: -o %s is one of the files to read: name another", file)
+		}
 		in = append(in, recording.Input{Name: n, R: f})
 	}
 	out, err := c.create("import", file, force)
 	if err != nil {
 		return err
 	}
-	w := recording.NewWriter(out)
-	got, err := recording.Import(in, o, w.Line)
-	err = errors.Join(err, w.Flush(), out.Close())
-	if err != nil {
-		if file != "-" {
-			err = errors.Join(err, os.Remove(file)) // half of it is of no use
-		}
+	got, err := importTo(ctx, out, in, o)
+	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	if file != "-" {
+	switch {
+	case c.format == "json":
+		return c.result(out, struct {
+			File string `json:"file"`
+			*recording.Imported
+		}{file, got})
+	case out.output():
+		fmt.Fprintf(c.err, "%s rows of %d %s\n", grouped(got.Rows), len(got.Members), plural(len(got.Members), "member"))
+	default:
 		c.done("%s rows of %d %s in %s frames, %d columns, in %s; fettle replay %s judges them",
 			grouped(got.Rows), len(got.Members), plural(len(got.Members), "member"), grouped(got.Frames), len(got.Columns), file, file)
-	} else {
-		fmt.Fprintf(c.err, "%s rows of %d %s\n", grouped(got.Rows), len(got.Members), plural(len(got.Members), "member"))
 	}
 	return nil
 }
+
+// importTo writes a recording, and keeps it where it is whole.
+func importTo(ctx context.Context, out *sink, in []recording.Input, o recording.ImportOptions) (*recording.Imported, error) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	w := recording.NewWriter(out)
+	got, err := recording.Import(in, o, func(line []byte) error {
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		return w.Line(line)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(w.Flush(), out.keep()); err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	return got, nil
+}
+
+// errInterrupted is an import that was asked to end.
+var errInterrupted = errors.New("interrupted; nothing is written")

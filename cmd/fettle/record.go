@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -24,6 +23,7 @@ type recordFlags struct {
 	length  time.Duration
 	force   bool
 	secrets bool
+	result  string
 }
 
 func (c *cli) recordCommand() *cobra.Command {
@@ -39,14 +39,23 @@ fettle replay FILE lets the brain see it again, under the same policy or another
 line: zcat FILE | jq. See docs/recording.md.
 
 The file holds the pool's policy, the last output of instances that failed, and the routes that were requested. Values of
-environment variables and bodies of HTTP hooks are left out unless --with-secrets is given. It is readable for you only.`,
+environment variables, arguments of commands and bodies of HTTP hooks are left out unless --with-secrets is given. It is
+readable for you only.
+
+It stands under its name once the recording has begun; until then a file that --force overwrites stays as it was.`,
 		Example: `  fettle record -o web.rec
   fettle record web -o web.rec --for 10m
   fettle record web -o - | ssh other 'cat > web.rec'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.resultAs(f.result); err != nil {
+				return err
+			}
 			if f.file == "" {
 				return invalid("record: -o is missing: the file to write, - is the output")
+			}
+			if err := notAFormat("record", f.file); err != nil {
+				return err
 			}
 			if f.length < 0 {
 				return invalid("record: --for: %s is negative", f.length)
@@ -65,8 +74,9 @@ environment variables and bodies of HTTP hooks are left out unless --with-secret
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "output", "o", "", "file to write; - is the output")
 	fl.DurationVar(&f.length, "for", 0, "end after this time, such as 10m")
+	fl.StringVar(&f.result, "format", "text", "form of the result: text or json")
 	fl.BoolVar(&f.force, "force", false, "overwrite the file")
-	fl.BoolVar(&f.secrets, "with-secrets", false, "keep values of environment variables and bodies of HTTP hooks")
+	fl.BoolVar(&f.secrets, "with-secrets", false, "keep values of environment variables, arguments of commands and bodies of HTTP hooks")
 	cmd.AddCommand(c.exportCommand(), c.importCommand())
 	return cmd
 }
@@ -97,45 +107,11 @@ func onePool(ctx context.Context, cl *client.Client, args []string) (fettle.Pool
 	return "", invalid("record: say which pool: %s", strings.Join(names, ", "))
 }
 
-// create opens a file that only its owner may read; one that is there is overwritten with force only. - is the output,
-// which is no terminal.
-func (c *cli) create(what, file string, force bool) (io.WriteCloser, error) {
-	if file == "-" {
-		if terminal(c.out) {
-			return nil, invalid("%s: -o - writes compressed data, which is nothing for a terminal: name a file or a pipe", what)
-		}
-		return keptOpen{c.out}, nil
-	}
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if force {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
-	f, err := os.OpenFile(file, flags, 0o600)
-	switch {
-	case errors.Is(err, os.ErrExist):
-		return nil, invalid("%s: %s exists; --force overwrites it", what, file)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
-		err := f.Chmod(0o600)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", what, err), f.Close())
-		}
-	}
-	return f, nil
-}
-
-// keptOpen is a writer that somebody else closes.
-type keptOpen struct{ io.Writer }
-
-// Close does nothing.
-func (keptOpen) Close() error { return nil }
-
 // tape is a recording under way, as the command sees it.
 type tape struct {
 	c     *cli
 	file  string
+	out   *sink
 	w     *recording.Writer
 	begun time.Time
 	show  *progress
@@ -143,6 +119,11 @@ type tape struct {
 	end   *recording.End
 	rows  int
 	steps int
+}
+
+// newTape begins to write to out, which is called file.
+func newTape(c *cli, file string, out *sink, show *progress) *tape {
+	return &tape{c: c, file: file, out: out, w: recording.NewWriter(out), begun: time.Now(), show: show}
 }
 
 // record records until it is asked to end.
@@ -158,36 +139,40 @@ func (c *cli) record(ctx context.Context, cl *client.Client, pool fettle.PoolNam
 	if err != nil {
 		return err
 	}
-	t := &tape{c: c, file: f.file, w: recording.NewWriter(out), begun: time.Now(), show: newProgress(c.err)}
-	why, err := t.run(ctx, cl, pool, f.secrets, out)
+	t := newTape(c, f.file, out, newProgress(c.err))
+	why, err := t.run(ctx, cl, pool, f.secrets)
 	if err != nil {
 		return err
 	}
 	return t.tell(pool, why)
 }
 
-// run records until ctx ends, and says why it ended. out is closed, and removed where nothing was recorded.
-func (t *tape) run(ctx context.Context, cl *client.Client, pool fettle.PoolName, secrets bool, out io.Closer) (string, error) {
+// run records until ctx ends, and says why it ended. The file is there from the header on; where none came, what was there
+// before stays.
+func (t *tape) run(ctx context.Context, cl *client.Client, pool fettle.PoolName, secrets bool) (string, error) {
 	err := cl.Record(ctx, pool, secrets, t.line)
 	t.show.clear()
 	why := t.ended(ctx, err)
 	if t.end == nil && t.head != nil {
 		e := recording.End{At: time.Now().UTC().Round(0), Reason: why}
 		if err := t.w.End(e); err != nil {
-			return why, errors.Join(err, out.Close())
+			return why, errors.Join(err, t.out.Close())
 		}
 	}
-	if err := errors.Join(t.w.Flush(), out.Close()); err != nil {
+	if err := errors.Join(t.w.Flush(), t.out.Close()); err != nil {
 		return why, fmt.Errorf("record: %w", err)
 	}
 	if t.head == nil {
-		if t.file != "-" {
-			err = errors.Join(err, os.Remove(t.file)) // nothing is in it
+		if err == nil {
+			err = errNoHeader
 		}
 		return why, fmt.Errorf("record pool %s: %w", pool, err)
 	}
 	return why, nil
 }
+
+// errNoHeader is a recording that ended before it began.
+var errNoHeader = errors.New("it ended before it began; nothing is written")
 
 // askedFor is why a recording ends as it should.
 const askedFor = "asked for"
@@ -219,15 +204,21 @@ func (t *tape) line(b []byte) error {
 		if err != nil {
 			return err
 		}
-		t.head = h
-	} else {
-		rows, end := recording.Peek(b)
-		t.rows += rows
-		if rows > 0 {
-			t.steps++
+		if err := t.w.Line(b); err != nil {
+			return err
 		}
-		t.end = end
+		if err := t.out.keep(); err != nil {
+			return err
+		}
+		t.head = h
+		return nil
 	}
+	rows, end := recording.Peek(b)
+	t.rows += rows
+	if rows > 0 {
+		t.steps++
+	}
+	t.end = end
 	return t.w.Line(b)
 }
 
@@ -251,7 +242,13 @@ func (t *tape) tell(pool fettle.PoolName, why string) error {
 	if why != askedFor {
 		return fmt.Errorf("record: it ended since %s; %s holds %s: %w", why, t.file, what, errRecordingEnded)
 	}
-	if t.file == "-" {
+	if t.c.format == "json" {
+		return t.c.result(t.out, map[string]any{
+			"file": t.file, "pool": pool, "frames": t.steps, "rows": t.rows, "bytes": t.w.Size(), "reason": why,
+			"redacted": append([]string{}, t.head.Redacted...),
+		})
+	}
+	if t.out.output() {
 		fmt.Fprintln(t.c.err, "recorded "+what)
 		return nil
 	}

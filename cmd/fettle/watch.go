@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -20,7 +18,6 @@ import (
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/client"
 	"github.com/fettle-dev/fettle/driver/watch"
-	"github.com/fettle-dev/fettle/recording"
 )
 
 // watchFlags are the flags of fettle watch: a pool of servers that run already.
@@ -136,13 +133,16 @@ func (c *cli) recordBeside(s *story, pool fettle.PoolName, f *watchFlags) (begin
 	if err != nil {
 		return nil, nil, err
 	}
+	if out.output() {
+		return nil, nil, invalid("watch: --record %s: the output tells the story: name a file", f.record)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	began, done := make(chan struct{}), make(chan struct{})
 	begin = func(cl *client.Client) {
 		close(began)
 		defer close(done)
-		t := &tape{c: c, file: f.record, w: recording.NewWriter(out), begun: time.Now(), show: newProgress(io.Discard)}
-		_, err := t.run(ctx, cl, pool, false, out)
+		t := newTape(c, f.record, out, newProgress(io.Discard))
+		_, err := t.run(ctx, cl, pool, false)
 		if err != nil {
 			c.report(err)
 			return
@@ -155,7 +155,7 @@ func (c *cli) recordBeside(s *story, pool fettle.PoolName, f *watchFlags) (begin
 		case <-began:
 			<-done
 		default: // the daemon did not come up
-			_ = errors.Join(out.Close(), os.Remove(f.record))
+			_ = out.Close() // nothing is in it
 		}
 	}
 	return begin, sync.OnceFunc(end), nil
