@@ -142,8 +142,8 @@ func (j *Judge) config() drift.Config {
 type Options struct {
 	// Fettle is the version of the program, for the header.
 	Fettle string
-	// Secrets keeps the values of environment variables and the bodies of HTTP hooks, which are taken out otherwise. No
-	// decision rests on them.
+	// Secrets keeps the values of environment variables, the arguments of commands and the bodies of HTTP hooks, which are
+	// taken out otherwise. No decision rests on them.
 	Secrets bool
 	// Waiting is how many steps may wait for a reader before the recording ends; 4096 if 0.
 	Waiting int

@@ -25,9 +25,9 @@ var begun = time.Date(2026, 1, 1, 0, 0, 0, 123456789, time.UTC)
 
 func testPool() ft.Pool {
 	p := ft.Pool{Name: "web", Mode: ft.HealAutomatic, Listen: ":80", Image: ft.Image{
-		Command: []string{"server"}, Env: map[string]string{"TOKEN": "secret-1"},
-		Hooks: ft.Hooks{SoftReset: &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset", Body: "secret-2"}, Timeout: ft.Duration(time.Second)}},
-	}, Specializations: []ft.Specialization{{Name: "big", Env: map[string]string{"KEY": "secret-3"}}}}
+		Command: []string{"server", "--token=secret-4"}, Env: map[string]string{"TOKEN": "secret-1"},
+		Hooks: ft.Hooks{SoftReset: &ft.Hook{HTTP: &ft.HTTPHook{Path: "/reset", Body: "secret-2"}, Timeout: ft.Duration(time.Second)}, Verify: &ft.Hook{Command: []string{"check", "secret-5"}}},
+	}, Probes: ft.Probes{Liveness: &ft.Probe{Command: []string{"alive", "-p", "secret-6"}}}, Specializations: []ft.Specialization{{Name: "big", Env: map[string]string{"KEY": "secret-3"}}}}
 	p.Defaults()
 	return p
 }
@@ -228,12 +228,15 @@ func TestSecretsAreLeftOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, secret := range []string{"secret-1", "secret-2", "secret-3"} {
+		for _, secret := range []string{"secret-1", "secret-2", "secret-3", "secret-4", "secret-5", "secret-6"} {
 			if has := bytes.Contains(text, []byte(secret)); has != keep {
 				t.Errorf("keep %v: %s is in the file: %v", keep, secret, has)
 			}
 		}
-		want := []string{"image.env.TOKEN", "image.hooks.softReset.http.body", "specializations[0].env.KEY"}
+		want := []string{
+			"image.command[1]", "image.env.TOKEN", "image.hooks.softReset.http.body", "image.hooks.verify.command[1]",
+			"probes.liveness.command[1]", "probes.liveness.command[2]", "specializations[0].env.KEY",
+		}
 		if !keep && !slices.Equal(h.Redacted, want) {
 			t.Errorf("redacted %v", h.Redacted)
 		}

@@ -12,7 +12,8 @@ import (
 // hidden stands for a value that was taken out.
 const hidden = "(redacted)"
 
-// redact takes the secrets out of a copy of a pool, and names what it took.
+// redact takes out of a copy of a pool what may be a secret, and names what it took: values of environment variables,
+// arguments of commands, bodies of requests. No decision rests on them.
 func redact(p *ft.Pool) (ft.Pool, []string) {
 	out := *p
 	var took []string
@@ -27,13 +28,28 @@ func redact(p *ft.Pool) (ft.Pool, []string) {
 		}
 		return c
 	}
-	hook := func(path string, h *ft.Hook) *ft.Hook {
-		if h == nil || h.HTTP == nil || h.HTTP.Body == "" {
-			return h
+	command := func(path string, argv []string) []string {
+		if len(argv) < 2 {
+			return argv
 		}
-		c, r := *h, *h.HTTP
-		r.Body, c.HTTP = hidden, &r
-		took = append(took, path+".http.body")
+		c := []string{argv[0]}
+		for i := range argv[1:] {
+			c = append(c, hidden)
+			took = append(took, fmt.Sprintf("%s.command[%d]", path, i+1))
+		}
+		return c
+	}
+	hook := func(path string, h *ft.Hook) *ft.Hook {
+		if h == nil {
+			return nil
+		}
+		c := *h
+		c.Command = command(path, h.Command)
+		if h.HTTP != nil && h.HTTP.Body != "" {
+			r := *h.HTTP
+			r.Body, c.HTTP = hidden, &r
+			took = append(took, path+".http.body")
+		}
 		return &c
 	}
 	hooks := func(path string, h ft.Hooks) ft.Hooks {
@@ -42,8 +58,21 @@ func redact(p *ft.Pool) (ft.Pool, []string) {
 			Verify: hook(path+".hooks.verify", h.Verify),
 		}
 	}
+	probe := func(path string, p *ft.Probe) *ft.Probe {
+		if p == nil {
+			return nil
+		}
+		c := *p
+		c.Command = command(path, p.Command)
+		return &c
+	}
+	out.Image.Command = command("image", p.Image.Command)
 	out.Image.Env = env("image", p.Image.Env)
 	out.Image.Hooks = hooks("image", p.Image.Hooks)
+	out.Probes = ft.Probes{
+		Startup: probe("probes.startup", p.Probes.Startup), Readiness: probe("probes.readiness", p.Probes.Readiness),
+		Liveness: probe("probes.liveness", p.Probes.Liveness),
+	}
 	out.Specializations = slices.Clone(p.Specializations)
 	for i := range out.Specializations {
 		s, path := &out.Specializations[i], fmt.Sprintf("specializations[%d]", i)
