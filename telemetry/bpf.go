@@ -17,7 +17,7 @@ import (
 
 // Probes are the eBPF programs of a daemon: one set of them serves all its pools and samplers. [Probes.Network] and
 // [Probes.Syscalls] are sources over them; [Probes.Destinations] and [Probes.CallsNow] answer questions about one
-// instance. A process counts for one instance, the nearest one that it descends from. Safe for concurrent use; on a nil
+// instance. A process counts for one instance, by the same rules as for [ProcFS], of all pools. Safe for concurrent use; on a nil
 // *Probes, or one that [OpenProbes] gave with an error, the sources fall back to what /proc tells and say why.
 type Probes struct {
 	log  *slog.Logger
@@ -32,7 +32,8 @@ type Probes struct {
 	all    sync.WaitGroup
 	bursts *bursts
 
-	grouping sync.Mutex // held while control groups are looked at
+	grouping sync.Mutex     // held while control groups are looked at
+	grouped  map[int]*claim // who was in whose at the last look; guarded by grouping
 
 	mu     sync.Mutex
 	slots  map[uint32]*slot
@@ -47,22 +48,14 @@ type Probes struct {
 type slot struct {
 	lead
 	bpf.Member
-	data    *bpf.Slot
-	session int    // the leader's own, 0 if it leads none
-	procs   string // cgroup.procs of its own group
-	grouped []int  // who was in it at the last look; guarded by Probes.grouping
-	born    time.Time
-	users   int
-	named   map[ft.Ref]int // users by the name that they gave
+	data  *bpf.Slot
+	claim *claim
+	born  time.Time
+	users int
+	named map[ft.Ref]int // users by the name that they gave
 
 	calls *bpf.Calls // nil until somebody asks; guarded by Probes.mu
 	past  *past      // nil until it called somebody; guarded by Probes.mu
-}
-
-// lead identifies the leader of an instance.
-type lead struct {
-	pid   int
-	start uint64
 }
 
 // freed is a slot that may be used again once no program can be in it any more.
@@ -170,12 +163,7 @@ func (p *Probes) acquire(in ft.Instance) (*slot, error) {
 		}
 		p.leads[id] = x
 	}
-	if s.session == id.pid {
-		x.session = id.pid
-	}
-	if path := ownGroup(in.Scope.CgroupV2, in.Scope.CgroupV1); path != "" {
-		x.procs = path
-	}
+	x.claim = p.census.claim(id, s.session, in.Scope) // the same for all who ask
 	x.users++
 	x.named[in.Ref]++
 	p.refs[in.Ref] = x
@@ -231,6 +219,7 @@ func (p *Probes) release(x *slot, ref ft.Ref) error {
 			delete(p.refs, ref)
 		}
 	}
+	p.census.disclaim(x.claim)
 	if x.users--; x.users > 0 {
 		return nil
 	}

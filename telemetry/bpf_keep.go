@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -66,126 +65,65 @@ func (p *Probes) settle() {
 func (p *Probes) groups() {
 	p.grouping.Lock()
 	defer p.grouping.Unlock()
-	p.mu.Lock()
-	of := map[*slot]string{}
-	for _, x := range p.slots {
-		if x.procs != "" {
-			of[x] = x.procs
-		}
-	}
-	p.mu.Unlock()
-	for x, path := range of {
-		now := bootTicks()
-		pids := processesOf(path)
-		for _, pid := range pids {
-			if !slices.Contains(x.grouped, pid) {
-				p.adopt(birth{pid: pid}, now, x)
-			}
-		}
-		x.grouped = pids
-	}
-}
-
-// processesOf lists a control group; none where it is gone.
-func processesOf(path string) []int {
-	f, err := open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.close()
-	b, err := f.all(nil)
-	if err != nil {
-		return nil
-	}
-	return appendNumbers(nil, b)
-}
-
-// kinship says whose a process is.
-type kinship struct {
-	leads    map[lead]*slot
-	sessions map[int]*slot
-	grouped  map[int]*slot
-	members  map[int]*slot // as they are found, parents before children
-}
-
-// kinship collects who the instances are.
-func (p *Probes) kinship() kinship {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	k := kinship{map[lead]*slot{}, map[int]*slot{}, map[int]*slot{}, map[int]*slot{}}
-	for id, x := range p.leads {
-		k.leads[id] = x
-		if x.session != 0 {
-			k.sessions[x.session] = x
-		}
-		if x.procs == "" {
-			continue
-		}
-		for _, pid := range processesOf(x.procs) {
-			k.grouped[pid] = x
-		}
-	}
-	return k
-}
-
-// of finds a process's instance: itself, its parent's, its session's, its control group's.
-func (k *kinship) of(b birth) *slot {
-	x := k.leads[lead{b.pid, b.start}]
-	for _, m := range []*slot{k.members[b.parent], k.sessions[b.session], k.grouped[b.pid]} {
-		if x == nil && m != nil && b.start >= m.start {
-			x = m
-		}
-	}
-	return x
-}
-
-// sweep makes members of all processes that are an instance's and nobody's yet.
-func (p *Probes) sweep() (found int, err error) {
-	k := p.kinship()
-	if len(k.leads) == 0 {
-		return 0, nil
-	}
 	c := &p.census
 	c.mu.Lock()
-	err = c.listAll(time.Now(), 0)
-	list := slices.Clone(c.list)
+	c.claims.readAt = time.Time{} // now
+	c.regroup(time.Now())
+	list := slices.DeleteFunc(slices.Clone(c.list), func(b birth) bool { return !b.sure || c.claims.grouped[b.pid] != b.of })
+	c.mu.Unlock()
+	was := p.grouped
+	p.grouped = make(map[int]*claim, len(list))
+	for _, b := range list {
+		p.grouped[b.pid] = b.of
+		if was[b.pid] != b.of {
+			p.adopt(b)
+		}
+	}
+}
+
+// sweep makes members of all processes that are an instance's and nobody's yet, or another's by mistake.
+func (p *Probes) sweep() (found int, err error) {
+	c := &p.census
+	c.mu.Lock()
+	if len(c.claims.all) > 0 {
+		err = c.listAll(time.Now(), 0)
+		c.regroup(time.Now())
+	}
+	list := slices.DeleteFunc(slices.Clone(c.list), func(b birth) bool { return b.of == nil })
 	c.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	slices.SortStableFunc(list, func(a, b birth) int { return cmp.Compare(a.start, b.start) })
 	for _, b := range list {
-		x := k.of(b)
-		if x == nil {
-			continue
-		}
-		k.members[b.pid] = x
-		if p.adopt(b, b.start, x) {
+		if p.adopt(b) {
 			found++
 		}
 	}
 	return found, nil
 }
 
-// adopt makes a process a member unless it is one already, of whichever instance. One that began after latest is another
-// that has the number by now.
-func (p *Probes) adopt(b birth, latest uint64, x *slot) bool {
-	fd, s, err := openPidfd(b.pid, b.start)
+// adopt makes a process a member of whose it is. What the kernel made a member at its birth may know better who the nearest
+// instance is: its parents may be gone by now. So it stays one unless that is sure, or of an instance that came later.
+func (p *Probes) adopt(b birth) bool {
+	fd, _, err := openPidfd(b.pid, b.start)
 	if err != nil {
 		return false // it has ended
 	}
 	defer unix.Close(fd)
-	if s.start > latest {
-		return false
-	}
 	m, is, err := p.set.Of(fd)
 	if err != nil {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if is && p.valid(m) || p.slots[x.Slot] != x {
+	x := p.leads[b.of.lead]
+	if x == nil || x.claim != b.of {
 		return false
+	}
+	if is && p.valid(m) {
+		if y := p.slots[m.Slot]; y == x || !b.sure && b.of.serial < y.claim.serial {
+			return false
+		}
 	}
 	return p.set.Join(fd, x.Member) == nil
 }

@@ -1,9 +1,7 @@
 package telemetry
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -28,6 +26,7 @@ type census struct {
 	list    []birth // all processes, as of the listing
 	listing uint64  // counts the listings
 	births  []birth // since the listing
+	claims  claims
 }
 
 // birth is a process as it was when it was found.
@@ -36,6 +35,9 @@ type birth struct {
 	start                uint64
 	// listed: it was in a list of all processes, and so may be older than the last look.
 	listed bool
+
+	of   *claim // whose it is, nil if nobody's
+	sure bool   // it leads that instance, or is in its control group
 }
 
 const (
@@ -113,6 +115,7 @@ func (c *census) look(now time.Time) error {
 func (c *census) note(pid int) bool {
 	b, ok := c.find(pid)
 	if ok && !c.isThread(pid) {
+		c.claims.tell(&b, c.listing)
 		c.births = append(c.births, b)
 	}
 	return ok
@@ -156,8 +159,8 @@ func (c *census) listAll(now time.Time, youngest int) error {
 			c.list = append(c.list, b)
 		}
 	}
-	slices.SortFunc(c.list, func(a, b birth) int { return cmp.Compare(a.start, b.start) })
 	c.listing++
+	c.tellAll()
 	c.listed, c.last = now, youngest
 	return nil
 }
@@ -170,11 +173,12 @@ type mark struct {
 }
 
 // follow calls f with each process that was found since the mark, parents before children, and with
-// all of them after a new listing. It returns the new mark, with the time of the look; f must not keep the census waiting.
+// all of them after a new listing, or when some were told anew whose they are. It returns the new mark, with the time of the look; f must not keep the census waiting.
 func (c *census) follow(now time.Time, m mark, f func(birth)) (mark, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.look(now)
+	c.regroup(now)
 	if m.listing != c.listing {
 		m.listing, m.births = c.listing, 0
 		for _, b := range c.list {

@@ -147,6 +147,12 @@ func obey() {
 			if answer = strings.TrimSpace(line); err != nil {
 				answer = err.Error()
 			}
+		case "kiddo": // the kid does the rest of the line
+			fmt.Fprintln(kidIn, arg)
+			line, err := kidOut.ReadString('\n')
+			if answer = strings.TrimSpace(line); err != nil {
+				answer = err.Error()
+			}
 		case "exec": // itself again, by a thread that is not the first
 			answer = execByThread()
 		case "usage":

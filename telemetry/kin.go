@@ -13,16 +13,14 @@ import (
 )
 
 // kin are the processes of an instance, for a collector that looks at them now and then and keeps one descriptor of
-// each: its leader, what descends from it, what belongs to its session, and what is in its own control group.
+// each: those that are its by the rules of [claims].
 type kin struct {
 	census  *census
+	claim   *claim
 	mark    mark
-	session int
-	procs   file // cgroup.procs of the instance's own group, if it has one
 	members []relative
 	buf     [4096]byte
 	all     []byte
-	pids    []int
 }
 
 // relative is one of the processes. Its descriptor belongs to the process, not to the number.
@@ -41,7 +39,7 @@ type relative struct {
 
 // newKin opens the leader; census must be left by close.
 func newKin(c *census, in ft.Instance) (*kin, error) {
-	k := &kin{census: c, procs: closed}
+	k := &kin{census: c}
 	leader, s, err := k.open(in.Scope.PID, in.Scope.StartTime)
 	if err != nil {
 		return nil, err
@@ -50,12 +48,7 @@ func newKin(c *census, in ft.Instance) (*kin, error) {
 		leader.dir.close()
 		return nil, err
 	}
-	if s.session == s.pid {
-		k.session = s.pid
-	}
-	if path := ownGroup(in.Scope.CgroupV2, in.Scope.CgroupV1); path != "" {
-		k.procs, _ = open(path) // without it, session and descent tell the members
-	}
+	k.claim = c.claim(lead{s.pid, s.start}, s.session, in.Scope)
 	k.members = append(k.members, leader)
 	return k, nil
 }
@@ -110,7 +103,6 @@ func isGone(err error) bool { return errors.Is(err, unix.ESRCH) || errors.Is(err
 // known or not all readable.
 func (k *kin) gather(now time.Time) (resident uint64, err error) {
 	k.mark, err = k.census.follow(now, k.mark, k.consider)
-	k.add()
 	k.members = slices.DeleteFunc(k.members, func(r relative) bool {
 		b, e := r.read("stat", k.buf[:])
 		if e != nil {
@@ -138,47 +130,20 @@ func (k *kin) gather(now time.Time) (resident uint64, err error) {
 	return resident, err
 }
 
-// add makes the processes of the control group members.
-func (k *kin) add() {
-	if k.procs == closed {
-		return
-	}
-	ticks := bootTicks()
-	var err error
-	if k.all, err = k.procs.all(k.all); err != nil {
-		return // the group is gone
-	}
-	k.pids = appendNumbers(k.pids[:0], k.all)
-	for _, pid := range k.pids {
-		k.admit(pid, 0, ticks)
-	}
-}
-
 func (k *kin) consider(b birth) {
-	mine := k.session != 0 && b.session == k.session
-	for i := 0; i < len(k.members) && !mine; i++ {
-		mine = k.members[i].pid == b.parent && k.members[i].start <= b.start
-	}
-	if mine && len(k.members) > 0 { // else the session's number may be another's by now
-		k.admit(b.pid, b.start, 0)
-	}
-}
-
-// admit makes a process a member. One that began after the list was read (latest, 0: never mind) is another that got
-// the number since.
-func (k *kin) admit(pid int, start, latest uint64) {
-	if len(k.members) >= mostMembers || slices.ContainsFunc(k.members, func(r relative) bool { return r.pid == pid }) {
+	if b.of == nil || len(k.members) == 0 { // the session's number may be another's by now
 		return
 	}
-	r, s, err := k.open(pid, start)
-	if err != nil {
-		return // ended already
+	i := slices.IndexFunc(k.members, func(r relative) bool { return r.pid == b.pid })
+	switch {
+	case i >= 0 && b.of != k.claim && k.members[i].start == b.start:
+		k.members[i].dir.close()
+		k.members = slices.Delete(k.members, i, i+1)
+	case i < 0 && b.of == k.claim && len(k.members) < mostMembers:
+		if r, _, err := k.open(b.pid, b.start); err == nil { // else it has ended already
+			k.members = append(k.members, r)
+		}
 	}
-	if latest != 0 && s.start > latest {
-		r.dir.close()
-		return
-	}
-	k.members = append(k.members, r)
 }
 
 func (k *kin) close() {
@@ -186,6 +151,6 @@ func (k *kin) close() {
 		k.members[i].dir.close()
 	}
 	k.members = nil
-	k.procs.close()
+	k.census.disclaim(k.claim)
 	k.census.leave()
 }

@@ -41,6 +41,7 @@ type process struct {
 
 	threads []thread
 	fdCount fdCounter
+	foreign bool // it is a child, and another instance's
 
 	now  reading
 	last reading

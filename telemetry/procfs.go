@@ -19,8 +19,9 @@ type procfs struct {
 }
 
 // ProcFS is the source that measures an instance's processes by /proc: its leader, what descends from it, what belongs
-// to the leader's session, and what is in the instance's own control group. Readings are sums over them, and what ended
-// processes used stays in the sums.
+// to the leader's session, and what is in the instance's own control group or below it. What leads another instance of
+// the source, or is in another one's own control group, is that one's with all that descends from it. Readings are sums over
+// them, and what ended processes used stays in the sums.
 //
 // Resident memory counts a page shared by two of its processes twice; [Cgroup] does not. Read and written bytes are
 // those of the storage layer (read_bytes and write_bytes of /proc/PID/io). CPU time is exact to the scheduler's last
@@ -98,7 +99,7 @@ func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if in.Scope.PID <= 0 {
 		return nil, nil, fmt.Errorf("measure %s by /proc: %w", in.Ref, errNoProcess)
 	}
-	t := &tree{census: s.census, fdCount: s.fdCount, procs: closed, fdsEvery: s.dims[colFDs].Every}
+	t := &tree{census: s.census, fdCount: s.fdCount, fdsEvery: s.dims[colFDs].Every}
 	t.found = t.consider
 	leader, err := openProcess(in.Scope.PID, in.Scope.StartTime, &t.fdCount, &t.buf)
 	if err != nil {
@@ -108,12 +109,7 @@ func (s *procfs) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 		leader.close()
 		return nil, nil, fmt.Errorf("measure %s by /proc: %w", in.Ref, err)
 	}
-	if leader.now.session == leader.pid {
-		t.session = leader.pid
-	}
-	if path := ownGroup(in.Scope.CgroupV2, in.Scope.CgroupV1); path != "" {
-		t.procs, _ = open(path) // without it, session and descent tell the members
-	}
+	t.claim = s.census.claim(lead{leader.pid, leader.now.start}, leader.now.session, in.Scope)
 	t.members, t.readAt = append(t.members, leader), time.Now()
 	t.dims, t.hasIO = s.dims, leader.now.ioOK
 	return t, s.missing(leader), nil

@@ -153,26 +153,20 @@ func TestReusedNumberIsNotRead(t *testing.T) {
 	}
 }
 
-// TestNumbersOfAListAreChecked: between reading cgroup.procs and opening the process, the number became another's.
+// TestNumbersOfAListAreChecked: between reading cgroup.procs and looking at the process, the number became another's.
 func TestNumbersOfAListAreChecked(t *testing.T) {
-	c := newChild(t)
-	r := attachTo(t, c.instance()).(*tree)
-	k := subjectOf(t, quick(), c.instance()).kin
 	listed := bootTicks()
-	for bootTicks() == listed {
-		time.Sleep(time.Millisecond)
-	}
-	other := newChild(t)
-	pid := other.cmd.Process.Pid
-	r.add(pid, 0, false, listed)
-	k.admit(pid, 0, listed)
-	if len(r.members) != 1 || len(k.members) != 1 {
-		t.Errorf("%d and %d members: one is younger than the list", len(r.members), len(k.members))
-	}
-	r.add(pid, 0, false, bootTicks())
-	k.admit(pid, 0, bootTicks())
-	if len(r.members) != 2 || len(k.members) != 2 {
-		t.Errorf("%d and %d members: one is on the list", len(r.members), len(k.members))
+	x := &claim{lead: lead{1, 0}, users: 1}
+	k := &claims{all: map[lead]*claim{x.lead: x}, owners: map[int]owned{}, grouped: map[int]*claim{7: x}, ticks: listed}
+	for _, c := range []struct {
+		start uint64
+		want  *claim
+	}{{listed - 1, x}, {listed + 1, nil}} {
+		b := birth{pid: 7, parent: 2, start: c.start}
+		if k.tell(&b, 1); b.of != c.want {
+			t.Errorf("listed at %d, began at %d: told %v", listed, c.start, b.of)
+		}
+		clear(k.owners)
 	}
 }
 
@@ -247,7 +241,7 @@ func TestMoreProcessesThanAreRead(t *testing.T) {
 	for i := range mostMembers - 1 {
 		r.members = append(r.members, &process{pid: 1 << 30, now: reading{gone: i >= 0}, stat: closed, statm: closed, io: closed, fds: closed, tasks: closed})
 	}
-	r.add(os.Getpid(), 0, false, 0)
+	r.add(birth{pid: os.Getpid()}, true)
 	for col, v := range readRow(t, r) {
 		if !math.IsNaN(v) {
 			t.Errorf("column %d is %g", col, v)

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -36,25 +35,21 @@ const (
 // mostMembers bounds the processes of one instance that are read.
 const mostMembers = 256
 
-// groupsEvery is how often the list of processes of an instance's control group is read.
-const groupsEvery = 5 * time.Second
-
-// tree reads an instance: its leader and all that descends from it or belongs to its session or control group.
+// tree reads an instance: its leader and all that is its by the rules of [claims].
 //
 // The sums only grow. What a member did is added as it does it. When a member is gone, its parent's counters of
 // waited-for children have grown by all that it ever did: that part is taken off again, so that nothing counts twice.
-// When nobody waited for it, there is nothing to take off, and what it did stays in the sum.
+// When nobody waited for it, there is nothing to take off, and what it did stays in the sum. Children that are another
+// instance's are read for that alone.
 type tree struct {
-	session  int // the leader's own session, 0 if it leads none
 	census   *census
+	claim    *claim
 	mark     mark
 	found    func(birth) // consider, bound once
 	fdCount  fdCounter
 	fdsEvery time.Duration // 0: each time
 	fdsAt    time.Time
 	dims     []ft.Dimension
-	procs    file // cgroup.procs of the instance's own group, if it has one
-	grouped  time.Time
 	buf      buffers
 	members  []*process // parents before children
 
@@ -121,7 +116,7 @@ func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
 func (t *tree) judge(row []float64) {
 	var is lack
 	for i, p := range t.members {
-		if !p.now.dead && p.now.state == 'Z' {
+		if !p.foreign && !p.now.dead && p.now.state == 'Z' {
 			is |= lackMemory
 		}
 		if i == 0 && t.hasIO && !p.now.dead && !p.now.ioOK {
@@ -164,15 +159,6 @@ func (t *tree) recruit(now time.Time) error {
 	n := len(t.members)
 	var err error
 	t.mark, err = t.census.follow(now, t.mark, t.found)
-	if t.procs != closed && (t.grouped.IsZero() || now.Sub(t.grouped).Abs() >= groupsEvery) {
-		t.grouped = now
-		ticks := bootTicks()
-		if b, err := t.procs.all(nil); err == nil {
-			for _, pid := range appendNumbers(nil, b) {
-				t.add(pid, 0, false, ticks)
-			}
-		}
-	}
 	if len(t.members) != n {
 		slices.SortStableFunc(t.members, func(a, b *process) int {
 			return cmp.Or(cmp.Compare(a.last.start, b.last.start), cmp.Compare(a.pid, b.pid))
@@ -182,41 +168,52 @@ func (t *tree) recruit(now time.Time) error {
 }
 
 func (t *tree) consider(b birth) {
-	if len(t.members) == 0 {
+	if len(t.members) == 0 || b.of == nil {
 		return // the session's number may be another's by now
 	}
-	mine := t.session != 0 && b.session == t.session
-	for i := 0; i < len(t.members) && !mine; i++ {
-		m := t.members[i]
-		mine = m.pid == b.parent && m.last.start <= b.start
+	mine, child := b.of == t.claim, false
+	for _, m := range t.members {
+		if m.pid == b.pid {
+			if m.last.start == b.start && m.foreign == mine {
+				m.turn(&t.buf)
+			}
+			return
+		}
+		child = child || !m.foreign && m.pid == b.parent && m.last.start <= b.start
 	}
-	if mine {
-		t.add(b.pid, b.start, !b.listed || b.start > t.mark.ticks, 0)
+	if mine || child {
+		t.add(b, mine)
 	}
 }
 
 // add makes a process a member. All that it did counts when it was born since the last read; else only what it will do.
-// One that began after latest (0: never mind), when the number was read from a list, is another that got the number since.
-func (t *tree) add(pid int, start uint64, born bool, latest uint64) {
-	if slices.ContainsFunc(t.members, func(m *process) bool { return m.pid == pid }) {
-		return
-	}
+func (t *tree) add(b birth, mine bool) {
 	if len(t.members) >= mostMembers {
-		t.fullAt = time.Now()
+		if mine {
+			t.fullAt = time.Now()
+		}
 		return
 	}
-	p, err := openProcess(pid, start, &t.fdCount, &t.buf)
+	p, err := openProcess(b.pid, b.start, &t.fdCount, &t.buf)
 	if err != nil {
 		return // ended already: its parent has what it did
 	}
-	if latest != 0 && p.now.start > latest {
-		p.close()
-		return
-	}
-	if born && t.mark.ticks != 0 {
+	if p.foreign = !mine; mine && t.mark.ticks != 0 && (!b.listed || b.start > t.mark.ticks) {
 		p.begin()
 	}
 	t.members = append(t.members, p)
+}
+
+// turn makes the process another instance's, or this one's for what it will do.
+func (p *process) turn(buf *buffers) {
+	if p.foreign = !p.foreign; p.foreign {
+		return
+	}
+	for i := range p.threads {
+		p.threads[i].schedstat.close()
+	}
+	p.threads = p.threads[:0]
+	p.listThreads(buf, nil)
 }
 
 // begin makes all that the process did so far count.
@@ -251,6 +248,10 @@ func (t *tree) account(row []float64, countFDs bool) {
 	alive, ioOK, memOK := 0, true, true
 	for _, p := range t.members {
 		if p.now.gone {
+			continue
+		}
+		if p.foreign {
+			p.last = p.now
 			continue
 		}
 		waited, read, written := t.inherited(p)
@@ -358,7 +359,7 @@ func (t *tree) Close() error {
 		p.close()
 	}
 	t.members = nil
-	t.procs.close()
+	t.census.disclaim(t.claim)
 	t.census.leave()
 	return nil
 }
@@ -376,15 +377,4 @@ func bootTicks() uint64 {
 		return 0
 	}
 	return uint64(ts.Sec)*clockTick + uint64(ts.Nsec)/(1e9/clockTick)
-}
-
-// ownGroup is the list of processes of a control group that is the instance's own.
-func ownGroup(v2 string, v1 map[string]string) string {
-	if v2 != "" {
-		return v2 + "/cgroup.procs"
-	}
-	for _, name := range slices.Sorted(maps.Keys(v1)) {
-		return v1[name] + "/cgroup.procs"
-	}
-	return ""
 }
