@@ -1,9 +1,11 @@
 package telemetry
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -212,6 +214,10 @@ func TestFallbackMeasuresItsOwnNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Skip("no network namespaces here: ", err)
 	}
@@ -225,6 +231,30 @@ func TestFallbackMeasuresItsOwnNamespace(t *testing.T) {
 	if err := r.Read(time.Now(), row, nil); err != nil || row[colNetIn] != 0 {
 		t.Errorf("%v, %v", row, err)
 	}
+
+	// Another instance in the same namespace, as in a pod: the counters are of both together.
+	outer := &child{t: t, cmd: cmd, in: in.(*os.File), out: bufio.NewReader(out)}
+	outer.do("kid 0")
+	outer.do("burnt")
+	second := kidOf(t, outer)
+	r2, _, err := s.Attach(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []ft.Reader{r, r2} {
+		if err := r.Read(time.Now(), row, nil); err != nil || !math.IsNaN(row[colNetIn]) || !math.IsNaN(row[colNetOut]) {
+			t.Errorf("shared: %v, %v", row, err)
+		}
+		u := r.(Reporter).Missing()
+		if want := "no eBPF; 2 instances share its network namespace"; !strings.Contains(u[ft.DimNetIn], want) || u[ft.DimNetOut] != u[ft.DimNetIn] {
+			t.Errorf("%v, want %s", u, want)
+		}
+	}
+	_ = r2.Close()
+	if err := r.Read(time.Now(), row, nil); err != nil || row[colNetIn] != 0 || len(r.(Reporter).Missing()) > 0 {
+		t.Errorf("alone again: %v, %v, %v", row, err, r.(Reporter).Missing())
+	}
+	outer.do("reap")
 }
 
 func TestParseNetDev(t *testing.T) {
