@@ -27,13 +27,15 @@ type scrape struct {
 	m    ft.Metrics
 	sel  *selection
 	dims []ft.Dimension
+	ends holders[string, ft.InstanceID] // who is scraped where
 }
 
 // Scrape is the source that makes columns of what the application says of itself at a Prometheus endpoint. Each
 // instance is scraped by a goroutine of its own, so that a slow endpoint keeps nobody waiting; an answer of more than
 // 1 MiB, one that takes longer than the timeout, a redirect, and anything but the text format are refused, and
 // [Sampler.Unavailable] says so. No credentials are sent, and no connection is kept open: a server that answers one at
-// a time is not held up between scrapes.
+// a time is not held up between scrapes. An endpoint that several instances would be scraped at, such as one fixed port
+// of servers on one address, speaks for one of them at most: it is left alone, and Unavailable says so.
 //
 // Rates are made here, over the time between the scrapes, so that its dimensions are all gauges to the sampler: whether
 // a metric counts is only known from the endpoint. A counter that ran backwards, as after a restart, or was not scraped
@@ -120,6 +122,8 @@ func (s *scrape) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 		},
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 	}
+	r.id = in.Ref.ID
+	s.ends.add(r.name, r.id)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go r.run(ctx)
@@ -156,6 +160,7 @@ func (s *scrape) where(in *ft.Instance) (network, address string, err error) {
 type scraper struct {
 	s       *scrape
 	name    string // of the endpoint, for people
+	id      ft.InstanceID
 	request *http.Request
 	client  http.Client
 	cancel  context.CancelFunc
@@ -200,6 +205,12 @@ func (r *scraper) run(ctx context.Context) {
 }
 
 func (r *scraper) once(ctx context.Context) {
+	if r.s.ends.count(r.name) > 1 {
+		r.mu.Lock()
+		clear(r.points)
+		r.mu.Unlock()
+		return
+	}
 	sums, at, err := r.fetch(ctx)
 	if ctx.Err() != nil {
 		return
@@ -275,11 +286,14 @@ func (p *points) take(s sum, at time.Time, longest time.Duration) (why string) {
 // Read gives what was scraped since the last call; NaN where nothing was, and the sampler then repeats the last value
 // for a while.
 func (r *scraper) Read(_ time.Time, row []float64, _ []uint64) error {
+	fill(row, math.NaN())
+	if r.s.ends.count(r.name) > 1 {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.points {
 		p := &r.points[i]
-		row[i] = math.NaN()
 		switch {
 		case !p.fresh:
 			continue
@@ -296,6 +310,14 @@ func (r *scraper) Read(_ time.Time, row []float64, _ []uint64) error {
 
 // Missing says what the last scrape did not bring, and why.
 func (r *scraper) Missing() ft.Unavailable {
+	if n := r.s.ends.count(r.name); n > 1 {
+		u := ft.Unavailable{}
+		for _, d := range r.s.dims {
+			u[d.Name] = fmt.Sprintf("%s: %d instances have this one address, and nothing tells whose metrics these are: "+
+				"each needs a port of its own (metrics.port: $PORT, or $PORT+N), or a pool of its own", r.name, n)
+		}
+		return u
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.missing)
@@ -305,5 +327,6 @@ func (r *scraper) Missing() ft.Unavailable {
 func (r *scraper) Close() error {
 	r.cancel()
 	<-r.done
+	r.s.ends.remove(r.name, r.id)
 	return nil
 }

@@ -420,3 +420,37 @@ func TestSlowEndpointHoldsNobodyUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Several servers and one fixed port: its numbers are of one of them at most, so they are nobody's.
+func TestOneEndpointOfSeveralInstances(t *testing.T) {
+	end := serve(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, "depth 7\n") })
+	_, port, _ := net.SplitHostPort(end.Address)
+	m := series("depth")
+	m.Path, m.Port, m.Every, m.Timeout = "/metrics", port, ft.Duration(10*time.Millisecond), ft.Duration(10*time.Second)
+	source := Scrape(&m)
+	attach := func(id string) ft.Reader {
+		r, _, err := source.Attach(ft.Instance{Ref: ft.Ref{ID: ft.InstanceID(id), Generation: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	one, again, two := attach("web-1"), attach("web-1"), attach("web-2")
+	defer one.Close()
+	defer again.Close()
+	for _, r := range []ft.Reader{one, again, two} {
+		row := []float64{0}
+		if err := r.Read(time.Now(), row, nil); err != nil || !math.IsNaN(row[0]) {
+			t.Errorf("read %v, %v", row, err)
+		}
+		if why := r.(Reporter).Missing()["depth"]; !strings.Contains(why, "2 instances have this one address") || !strings.Contains(why, "$PORT") {
+			t.Errorf("the reason is %q", why)
+		}
+	}
+	_ = two.Close()
+	for end, row := time.Now().Add(20*time.Second), []float64{0}; row[0] != 7; time.Sleep(time.Millisecond) {
+		if err := one.Read(time.Now(), row, nil); err != nil || time.Now().After(end) {
+			t.Fatal("alone again it reads", row, err, one.(Reporter).Missing())
+		}
+	}
+}
