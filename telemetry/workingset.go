@@ -89,11 +89,19 @@ func WorkingSet(c ft.WorkingSet) ft.Source {
 	for i := range w.dims {
 		w.dims[i].Every = c.Every.D()
 	}
-	if w.noWrites = "off: telemetry.workingSet.writes"; c.Writes {
-		w.noWrites = whyNoWrites()
+	if w.noWrites = whyNoWrites(); !c.Writes {
+		w.noWrites = off("telemetry.workingSet.writes", w.noWrites)
 	}
 	w.prices = sync.OnceValue(func() prices { return measurePrices(w.noWrites == "") })
 	return w
+}
+
+// off is why what is turned off is not measured, with what else would be in the way.
+func off(setting, why string) string {
+	if why == "" {
+		return "off: " + setting
+	}
+	return "off: " + setting + "; it could not be measured here: " + why
 }
 
 // WorkingSetError tells why the working set of no process can be measured here, nil when it can. It tries on this

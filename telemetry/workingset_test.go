@@ -331,7 +331,11 @@ func TestWorkingSetIsOff(t *testing.T) {
 		t.Errorf("it takes %d columns", s.Schema().Len())
 	}
 	w := WorkingSet(ft.WorkingSet{Every: ft.Duration(time.Second)}).(*workingSets)
-	if w.noWrites != "off: telemetry.workingSet.writes" {
-		t.Errorf("write share: %q", w.noWrites)
+	want := "off: telemetry.workingSet.writes"
+	if why := whyNoWrites(); why != "" {
+		want += "; it could not be measured here: " + why
+	}
+	if w.noWrites != want {
+		t.Errorf("write share: %q, want %q", w.noWrites, want)
 	}
 }
