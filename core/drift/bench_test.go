@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -57,11 +58,16 @@ func frames(s *ft.Schema, n, count int) []ft.Frame {
 	return fs
 }
 
-// BenchmarkObserve is the judge's share of a step for one instance: transform, both channels, routes, slopes, pool,
-// verdict and learning, at d = 32 with 1,000 instances. Beside it, in the same run, gonum's Mahalanobis distance
-// alone.
+// BenchmarkObserve is the judge's share of a step for one instance: transform, both channels, categories, slopes, pool,
+// verdict and learning, with 1,000 instances. Beside it, in the same run, gonum's Mahalanobis distance alone at d = 32.
 func BenchmarkObserve(b *testing.B) {
-	const n, d = 1000, 32
+	for _, d := range []int{25, 32, 40, 56} {
+		b.Run(fmt.Sprintf("d=%d", d), func(b *testing.B) { observe(b, d) })
+	}
+}
+
+func observe(b *testing.B, d int) {
+	const n = 1000
 	s := wide(b, d, 32)
 	fs := frames(s, n, 16)
 	j, err := New(s, Config{})

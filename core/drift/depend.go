@@ -33,7 +33,7 @@ func (j *Judge) depends(r int, p *profile.Profile, g *profile.Group, t *track) {
 			q += v * v
 		}
 		calls = max(calls, q)
-		rest = max(rest, j.form(p.Self, g.Inv, k)-p.Norm[k]-max(q, 0))
+		rest = max(rest, s.forms[r*2*profile.Spans+k]-p.Norm[k]-max(q, 0))
 	}
 	t.calls, t.rest = 0, math.Sqrt(rest)/j.ladders[partSelf].low
 	if p.Rows >= p.Need {

@@ -27,9 +27,10 @@ func (j *Judge) judgePool(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 		return dst
 	}
 	load, resp := 0.0, 0.0
+	stride := q.members/enoughPeers + 1
 	for c := j.firstLoad; c < d; c++ {
 		s.col = s.col[:0]
-		for r := range s.index {
+		for r := 0; r < len(s.index); r += stride {
 			if s.judged(r) && s.peer[r] {
 				s.col = append(s.col, s.w[r*d+c])
 			}

@@ -80,7 +80,8 @@ type world struct {
 	idle       bool
 	bursts     bool // of a few seconds
 	burst      int
-	calm       bool // neither hiccups nor idle seconds nor pauses
+	heavy      float64 // the fourth route costs so many times more than usual; 0: as usual
+	calm       bool    // neither hiccups nor idle seconds nor pauses
 	faults     []fault
 	members    []member
 	schema     *ft.Schema
@@ -256,6 +257,9 @@ func (w *world) row(i int, offered, given float64) {
 		served[k] = c
 		if cats := w.schema.Categories(); cats > 0 {
 			w.frame.Counts[i*cats+k] = uint32(c) // routes are the first set
+		}
+		if k == 3 && w.heavy > 0 {
+			r.cost, r.base, r.alloc = r.cost*w.heavy, r.base*w.heavy, r.alloc*w.heavy
 		}
 		n += c
 		work += c * r.cost * w.noise(0.3/math.Sqrt(1+c)) * (1 + cold + 1.5*warm)

@@ -11,27 +11,29 @@ import (
 
 // scratch is what one frame needs; it is kept, so that a steady pool allocates nothing.
 type scratch struct {
-	index  []int32   // profile of each row, -1 for none
-	serves []bool    // the row is in service and its group has a factor: it is compared
-	peer   []bool    // it may be a peer: judged already, not held
-	y      []float64 // rows x columns, transformed
-	x      []float64 // of these, those that are new and count; else NaN
-	read   []ft.Dims // columns of each row that are new
-	z      []float64 // rows x columns, innovations
-	p      []float64 // rows x columns, beyond the peers; NaN without peers
-	w      []float64 // rows x columns: the drift vector: load steps and smoothed responses in healthy scales
-	group  []int32   // first row of each group, -1 for none
-	next   []int32   // next row of the same group
-	col    []float64 // one column over rows
-	sum    []float64 // a column each
-	dev    []float64
-	ridge  []float64
-	shrink []float64
-	weight []float64
-	share  []float64 // a category each
-	mix    []float64 // rows x categories of one set: how its shares moved
-	mass   []float64 // the counts that this rests on
-	points [profile.Minima + 1]float64
+	index   []int32   // profile of each row, -1 for none
+	serves  []bool    // the row is in service and its group has a factor: it is compared
+	peer    []bool    // it may be a peer: judged already, not held
+	y       []float64 // rows x columns, transformed
+	x       []float64 // of these, those that are new and count; else NaN
+	read    []ft.Dims // columns of each row that are new
+	z       []float64 // rows x columns, innovations
+	p       []float64 // rows x columns, beyond the peers; NaN without peers
+	w       []float64 // rows x columns: the drift vector: load steps and smoothed responses in healthy scales
+	group   []int32   // first row of each group, -1 for none
+	next    []int32   // next row of the same group
+	members []int     // rows of each group
+	forms   []float64 // rows x 2 channels x spans: the quadratic forms
+	col     []float64 // one column over rows
+	sum     []float64 // a column each
+	dev     []float64
+	ridge   []float64
+	shrink  []float64
+	weight  []float64
+	share   []float64 // a category each
+	mix     []float64 // rows x categories of one set: how its shares moved
+	mass    []float64 // the counts that this rests on
+	points  [profile.Minima + 1]float64
 	// Views of the rows' profiles and of all groups.
 	profiles []profile.Profile
 	groups   []profile.Group
@@ -47,6 +49,8 @@ func (s *scratch) size(n, d, c, groups int) {
 	s.next, s.col, s.read, s.profiles = resize(s.next, n), resize(s.col, n), resize(s.read, n), resize(s.profiles, n)
 	s.sum, s.dev, s.ridge, s.share = resize(s.sum, d), resize(s.dev, d), resize(s.ridge, d), resize(s.share, c)
 	s.shrink, s.weight = resize(s.shrink, d), resize(s.weight, d)
+	s.forms, s.members = resize(s.forms, n*2*profile.Spans), resize(s.members, groups)
+	clear(s.members)
 	s.group = resize(s.group, groups)
 	for g := range s.group {
 		s.group[g] = -1
@@ -58,7 +62,9 @@ func (s *scratch) size(n, d, c, groups int) {
 func (j *Judge) prepare(f *ft.Frame) {
 	n, d := len(f.Rows), len(j.cols)
 	for r := range f.Rows {
-		j.bank.GroupOf(f.Rows[r].Group)
+		if r == 0 || f.Rows[r].Group != f.Rows[r-1].Group {
+			j.bank.GroupOf(f.Rows[r].Group)
+		}
 		j.release(&f.Rows[r])
 	}
 	s := &j.scratch
@@ -97,6 +103,7 @@ func (j *Judge) enter(f *ft.Frame, r int) {
 	s.serves[r] = g.Factored
 	s.peer[r] = g.Factored && !row.Held && p.Rows >= p.Need
 	s.next[r], s.group[p.Group] = s.group[p.Group], int32(r)
+	s.members[p.Group]++
 	if g.Factored {
 		j.whiten(r, p, g, t)
 	}
@@ -143,11 +150,17 @@ func (j *Judge) whiten(r int, p *profile.Profile, g *profile.Group, t *track) {
 		if z[c] < 0 && j.cols[c].slope >= 0 && p.Prior && t.age < growingRows {
 			z[c] = 0 // it has yet to grow to what its group usually holds
 		}
+		if c >= j.firstSlow && x[c] != x[c] {
+			z[c] = p.Hist[c*profile.Recent] // of slow columns the first is the newest
+		}
 	}
 }
 
+// enoughPeers is how many peers tell the middle of a group: of larger ones each second, third, ... row is asked.
+const enoughPeers = 64
+
 // compare fills p: the part of each response innovation that neither the instance's own usual nor the middle of its
-// peers covers.
+// peers covers. A slow column has its last innovation between readings, since those of peers come at other times.
 func (j *Judge) compare() {
 	s, d := &j.scratch, len(j.cols)
 	for g := range s.group {
@@ -156,22 +169,31 @@ func (j *Judge) compare() {
 		}
 		for c := j.work; c < d; c++ {
 			s.col = s.col[:0]
+			stride := int32(s.members[g]/enoughPeers + 1)
 			for r := s.group[g]; r >= 0; r = s.next[r] {
-				if s.peer[r] && s.x[int(r)*d+c] == s.x[int(r)*d+c] {
+				if s.peer[r] && r%stride == 0 && j.known(int(r), c) {
 					s.col = append(s.col, s.z[int(r)*d+c])
 				}
 			}
 			m := stat.MiddleOf(s.col)
+			lo, hi := m.All()
 			for r := s.group[g]; r >= 0; r = s.next[r] {
 				k := int(r)*d + c
-				lo, hi := m.All()
-				if s.peer[r] && s.x[k] == s.x[k] {
-					lo, hi = m.Without(s.z[k])
+				if s.peer[r] && r%stride == 0 && j.known(int(r), c) {
+					l, h := m.Without(s.z[k])
+					s.p[k] = apart(s.z[k], l, h)
+					continue
 				}
 				s.p[k] = apart(s.z[k], lo, hi)
 			}
 		}
 	}
+}
+
+// known tells whether row r has an innovation of column c, new or held.
+func (j *Judge) known(r, c int) bool {
+	s, k := &j.scratch, r*len(j.cols)+c
+	return s.x[k] == s.x[k] || c >= j.firstSlow && s.y[k] == s.y[k] && s.profiles[r].Counts.Has(c)
 }
 
 // beyond is by how much v leaves the interval that 0, lo and hi span; NaN where there are no lo and hi.

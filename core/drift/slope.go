@@ -108,7 +108,7 @@ func (j *Judge) close(p *profile.Profile, r, k int) {
 // growth is the rise over a scale's minima in units of the column, and whether it is steady and lasts.
 func (j *Judge) growth(p *profile.Profile, k, u int) (rise float64, steady bool) {
 	have := int(p.Filled[k])
-	if have < leastMinima {
+	if have < leastMinima || float64(scaleRows(k)) < j.cols[j.unbounded[u]].every {
 		return 0, false
 	}
 	m := p.MinimaOf(k, u)[profile.Minima-have:]
@@ -216,5 +216,5 @@ func (j *Judge) foresee(p *profile.Profile, c, k, points int, now ft.Instant) ft
 		return ft.Forecast{}
 	}
 	at := now + ft.Instant(max(0, left)*1e9)
-	return ft.Forecast{Dim: uint8(j.cols[c].index), At: at, Slope: float32(slope), Limit: float32(j.config.MemoryLimit)}
+	return ft.Forecast{Dim: uint8(j.cols[c].index), At: at, Slope: single(slope), Limit: single(j.config.MemoryLimit)}
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/profile"
 )
 
 // coder writes numbers to a buffer or reads them off one, so that one list of fields serves both. What is not there to
@@ -157,6 +158,7 @@ func (t *track) code(c *coder) {
 	for _, v := range [...][]float64{t.dev[:], t.score[:], t.rho[:], t.alike[:]} {
 		c.vector(v)
 	}
+	c.u8(&t.place)
 	for i := range t.recent {
 		c.vector(t.recent[i][:])
 	}
@@ -179,6 +181,7 @@ func (t *track) fit(j *Judge) {
 		t.slot = -1
 	}
 	t.slot = max(t.slot, -1)
+	t.place %= profile.Recent
 	t.slopeCol = min(max(t.slopeCol, -1), len(j.cols)-1)
 	t.slopeScale = min(max(t.slopeScale, 0), len(slopeAge)-1)
 	for k := range t.window {

@@ -40,15 +40,27 @@ func (j *Judge) stream(f *ft.Frame, r int) {
 	p, t := &s.profiles[r], &j.tracks[s.index[r]]
 	g := &s.groups[p.Group]
 	y, x, z, beyond, w := s.y[r*d:(r+1)*d], s.x[r*d:(r+1)*d], s.z[r*d:(r+1)*d], s.p[r*d:(r+1)*d], s.w[r*d:(r+1)*d]
+	t.place = (t.place + 1) % profile.Recent
 	for c := j.work; c < d; c++ {
 		if v, b, news := j.news(t, c, y[c], x[c], z[c], beyond[c]); news {
-			m := push(p.Hist, p.Self, c, d, v)
-			note(p.PeersHist, p.Peers, c, d, b, math.Abs(m) > usualAt)
+			at := t.place
+			if c >= j.firstSlow { // it does not move on with the others
+				shift(p.Hist, c)
+				shift(p.PeersHist, c)
+				at = 0
+			}
+			m := push(p.Hist, p.Self, c, d, at, v)
+			note(p.PeersHist, p.Peers, c, d, at, b, math.Abs(m) > usualAt)
 		}
 		w[c] = p.Self[d+c] * g.Inv[d+c]
 	}
-	t.dev[partSelf] = j.distance(p.Self, g.Inv, &p.Norm)
-	t.dev[partPeers] = j.distance(p.Peers, g.PInv, &p.PeersNorm)
+	forms := s.forms[r*2*profile.Spans : (r+1)*2*profile.Spans]
+	for k := range profile.Spans {
+		forms[k] = j.form(p.Self, g.Inv, k)
+		forms[profile.Spans+k] = j.form(p.Peers, g.PInv, k)
+	}
+	t.dev[partSelf] = j.distance(forms[:profile.Spans], &p.Norm)
+	t.dev[partPeers] = j.distance(forms[profile.Spans:], &p.PeersNorm)
 	j.depends(r, p, g, t)
 	j.step(r, p, g)
 	load := 0.0
@@ -80,17 +92,24 @@ func (j *Judge) news(t *track, c int, y, x, z, beyond float64) (v, b float64, ne
 	return z, beyond, true
 }
 
-// push gives column c its next innovation, smooths the median of the recent ones and returns it.
-func push(hist, smooth []float64, c, d int, v float64) float64 {
-	note(hist, smooth, c, d, v, true)
+// shift makes room for a column's next innovation where its history begins.
+func shift(hist []float64, c int) {
+	h := hist[c*profile.Recent : (c+1)*profile.Recent]
+	copy(h[1:], h)
+}
+
+// push gives column c its next innovation, smooths the median of the recent ones and returns it. at is the place of the
+// oldest in its history.
+func push(hist, smooth []float64, c, d int, at uint8, v float64) float64 {
+	note(hist, smooth, c, d, at, v, true)
 	return smooth[c]
 }
 
 // note is push where the median is only looked at if some says so, else it is 0: what peers see is never more than
 // what self sees, so nothing is to be found while self sees nothing.
-func note(hist, smooth []float64, c, d int, v float64, some bool) {
+func note(hist, smooth []float64, c, d int, at uint8, v float64, some bool) {
 	h := (*[profile.Recent]float64)(hist[c*profile.Recent:])
-	h[6], h[5], h[4], h[3], h[2], h[1], h[0] = h[5], h[4], h[3], h[2], h[1], h[0], v
+	h[at] = v
 	m := 0.0
 	if some {
 		m = stat.Median7(h)
@@ -104,21 +123,29 @@ func note(hist, smooth []float64, c, d int, v float64, some bool) {
 // form gives the quadratic form of one span's responses in healthy scales.
 func (j *Judge) form(smooth, inv []float64, k int) float64 {
 	d := len(j.cols)
-	q := 0.0
-	for c := k*d + j.work; c < (k+1)*d; c++ {
-		v := smooth[c] * inv[c]
-		q += v * v
+	smooth = smooth[k*d+j.work : (k+1)*d]
+	inv = inv[k*d+j.work : (k+1)*d][:len(smooth)]
+	q0, q1 := 0.0, 0.0 // two, to hide the latency of addition
+	c := 0
+	for ; c+1 < len(smooth); c += 2 {
+		v, w := smooth[c]*inv[c], smooth[c+1]*inv[c+1]
+		q0 += v * v
+		q1 += w * w
 	}
-	return q
+	if c < len(smooth) {
+		v := smooth[c] * inv[c]
+		q0 += v * v
+	}
+	return q0 + q1
 }
 
 // distance is the root of the greatest excess of the spans' quadratic forms over their healthy mean; an instance that
 // is noisier than its columns' scales explain is divided by its own.
-func (j *Judge) distance(smooth, inv []float64, norm *[profile.Spans]float64) float64 {
+func (j *Judge) distance(forms []float64, norm *[profile.Spans]float64) float64 {
 	responses := float64(max(1, len(j.cols)-j.work))
 	best := 0.0
 	for k := range profile.Spans {
-		best = max(best, (j.form(smooth, inv, k)-norm[k])/max(1, norm[k]/responses))
+		best = max(best, (forms[k]-norm[k])/max(1, norm[k]/responses))
 	}
 	return math.Sqrt(best)
 }
@@ -139,7 +166,7 @@ func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 		if v != v {
 			continue
 		}
-		j.follow(p, c, v)
+		j.follow(p, c, t.place, v)
 		noise := 0.0
 		if j.cols[c].Unit == "1/s" {
 			noise = countFloor / (1 + max(0, j.cols[c].back(p.Mu[c])))
@@ -165,7 +192,7 @@ func (j *Judge) step(r int, p *profile.Profile, g *profile.Group) {
 
 // follow gives load column c its next value: Hist has the values themselves, Self their median, the present load, and
 // its mean of 40 rows.
-func (j *Judge) follow(p *profile.Profile, c int, v float64) {
+func (j *Judge) follow(p *profile.Profile, c int, at uint8, v float64) {
 	d := len(j.cols)
 	present := &p.Self[d+c]
 	if *present == 0 {
@@ -175,7 +202,7 @@ func (j *Judge) follow(p *profile.Profile, c int, v float64) {
 		*present, p.Self[2*d+c] = p.Fast[c], p.Fast[c]
 	}
 	was := *present
-	m := push(p.Hist, p.Self, c, d, v)
+	m := push(p.Hist, p.Self, c, d, at, v)
 	*present = was + stepWeight*(m-was)
 }
 

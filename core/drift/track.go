@@ -13,6 +13,7 @@ type track struct {
 	held  bool    // the last row was under an action
 	age   float64 // rows
 	stale [ft.MaxDimensions]uint8
+	place uint8 // of the newest innovations in the history of each fast column
 
 	// Deviations of this row, and those divided by their thresholds.
 	dev, score           [parts]float64
@@ -106,8 +107,8 @@ func (j *Judge) bind(row *ft.Row) int32 {
 		j.slots[row.Slot] = i + 1
 	}
 	p, t := j.bank.At(i), &j.tracks[i]
-	if g, _ := j.bank.GroupOf(row.Group); g != p.Group {
-		p.Group = g
+	if !j.bank.IsGroup(p.Group, row.Group) {
+		p.Group, _ = j.bank.GroupOf(row.Group)
 		j.begin(i)
 	}
 	if p.Settings != row.Settings {

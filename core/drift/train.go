@@ -78,9 +78,18 @@ func (j *Judge) unsettled(p *profile.Profile) bool {
 	return p.Lived < settleRows
 }
 
+// teachers is how many members teach a group's scatter in each frame; larger groups take turns.
+const teachers = 32
+
+// teaches tells whether it is row r's turn.
+func (j *Judge) teaches(r int, p *profile.Profile) bool {
+	turns := uint64(j.scratch.members[p.Group]/teachers + 1)
+	return turns == 1 || (j.tick+uint64(r))%turns == 0
+}
+
 // scatter folds the deviations from the own location into the group's covariance.
 func (j *Judge) scatter(r int, p *profile.Profile, g *profile.Group) {
-	if j.unsettled(p) || p.Rows < quickRows {
+	if j.unsettled(p) || p.Rows < quickRows || !j.teaches(r, p) {
 		return
 	}
 	s, d := &j.scratch, len(j.cols)
@@ -238,15 +247,16 @@ func (j *Judge) scales(r int, p *profile.Profile, g *profile.Group, t *track) {
 			envelop(&g.Var[k*d+c], math.Abs(v), up)
 		}
 	}
-	j.learnSquares(r, p, g, a)
-	g.Streamed++
+	if j.teaches(r, p) {
+		j.learnSquares(r, p, g, a)
+		g.Streamed++
+	}
 	own := stat.Step(p.Rows+normRows/2, 1, 1/normRows)
 	responses := float64(d - j.work)
+	forms := j.scratch.forms[r*2*profile.Spans : (r+1)*2*profile.Spans]
 	for k := range profile.Spans {
-		q := j.form(p.Self, g.Inv, k)
-		p.Norm[k] += own * (min(q, 3*p.Norm[k]+responses) - p.Norm[k])
-		q = j.form(p.Peers, g.PInv, k)
-		p.PeersNorm[k] += own * (min(q, 3*p.PeersNorm[k]+responses) - p.PeersNorm[k])
+		p.Norm[k] += own * (min(forms[k], 3*p.Norm[k]+responses) - p.Norm[k])
+		p.PeersNorm[k] += own * (min(forms[profile.Spans+k], 3*p.PeersNorm[k]+responses) - p.PeersNorm[k])
 	}
 	j.learnRho(g, t)
 }
@@ -309,10 +319,13 @@ func (j *Judge) factor(g *profile.Group, mu []float64) {
 		g.Scale[c] = math.Sqrt(g.Cov[stat.PackedLen(c)+c] + s.ridge[c])
 		n := g.Rows
 		if g.Late.Has(c) {
-			n = g.Seen[c] * min(rowsPer, max(1, j.cols[c].every)) // readings of slow columns depend less on one another
+			n = g.Seen[c]
 		}
-		d := float64(len(j.cols) - j.work)
+		d := float64(j.firstSlow - j.work)
 		s.shrink[c] = max(leastShrink, d/(d+n/shrinkRows))
+		if c >= j.firstSlow { // too few readings for a regression on so many: given the work alone
+			s.shrink[c] = 1
+		}
 	}
 	stat.Factor(g.L, g.Cov, s.ridge, j.work, s.shrink)
 	j.inverse(g.Inv, g.Var, g)
@@ -332,62 +345,4 @@ func (j *Judge) inverse(dst, square []float64, g *profile.Group) {
 		prior := spanPrior[span] * spanPrior[span]
 		dst[k] = 1 / max(math.Sqrt((spanPriorRows*prior+n*v)/(spanPriorRows+n)), spanFloor[span])
 	}
-}
-
-// candidate learns the present behaviour beside the frozen profile and adopts it when it has lasted, does not grow,
-// and, unless the work explains it, harms nobody.
-func (j *Judge) candidate(f *ft.Frame, r int, p *profile.Profile, t *track) {
-	s, d := &j.scratch, len(j.cols)
-	if p.Candidate == 0 {
-		copy(p.Cand, p.Mu)
-		clear(p.RefCand)
-	}
-	least := 1 / (locationSpans * j.learn)
-	a := stat.Step(p.Candidate, forget, least)
-	for c, v := range s.y[r*d : (r+1)*d] {
-		if !s.read[r].Has(c) {
-			continue
-		}
-		w := a
-		if c >= j.firstSlow {
-			every := j.cols[c].every
-			w = stat.Step(p.Candidate/every, forget, min(1, every*least))
-		}
-		p.Cand[c] += w * (v - p.Cand[c])
-	}
-	j.candidateSets(f, r, p)
-	p.Candidate++
-	due := adoptSpans * j.learn
-	work := t.cause == ft.WorkloadChanged || !t.on && j.pool.cause == ft.WorkloadChanged
-	if !work {
-		due = adoptSick * j.learn
-	}
-	if p.Candidate < due || t.score[partSlope] >= release || !work && !j.harmless(p) {
-		return
-	}
-	copy(p.Mu, p.Cand)
-	copy(p.Fast, p.Cand)
-	j.adoptSets(p)
-	for c := range p.Seen {
-		p.Seen[c] = min(p.Seen[c], j.learn)
-	}
-	p.Rows, p.Candidate = j.learn, 0
-	t.quiet(p)
-	t.episode, t.worked, t.frozen = episode{}, 0, false
-}
-
-// harmless tells whether the candidate leaves latency and errors as they were and stays near the anchor in what can
-// grow without bound.
-func (j *Judge) harmless(p *profile.Profile) bool {
-	g := &j.scratch.groups[p.Group]
-	for c := j.work; c < len(j.cols); c++ {
-		col := &j.cols[c]
-		if objective := col.Unit == "s" || col.Name == ft.DimErrors; objective && p.Cand[c] > p.Mu[c]+2*g.Scale[c] {
-			return false
-		}
-		if col.slope >= 0 && p.Anchored && col.back(p.Cand[c]) > 2*col.back(p.Anchor[c])+col.material(0) {
-			return false
-		}
-	}
-	return true
 }

@@ -31,6 +31,14 @@ func (k *ranking) fill(why *[4]ft.Contribution) {
 	}
 }
 
+// single is x in the precision of verdicts, which are finite.
+func single(x float64) float32 {
+	if x != x {
+		return 0
+	}
+	return float32(min(max(x, -math.MaxFloat32), math.MaxFloat32))
+}
+
 const (
 	strong    = 8.0 // deviations beyond rank alike, so that importance decides
 	worthWhy  = 2.0 // deviations below explain nothing
@@ -76,7 +84,7 @@ func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 		}
 		rank.offer(candidate{
 			key,
-			ft.Contribution{Dim: uint8(j.cols[c].index), N: 1, Z: float32(z), Value: float32(j.cols[c].back(y[c])), Usual: float32(usual)},
+			ft.Contribution{Dim: uint8(j.cols[c].index), N: 1, Z: single(z), Value: single(j.cols[c].back(y[c])), Usual: single(usual)},
 		})
 	}
 	if t.verdict.Cause == ft.WorkloadChanged {
@@ -108,8 +116,8 @@ func (j *Judge) workWhy(rank *ranking, r int, p *profile.Profile) {
 			usual = p.Mu[c]
 		}
 		rank.offer(candidate{workFirst + math.Abs(z), ft.Contribution{
-			Dim: uint8(j.cols[c].index), N: 1, Z: float32(z),
-			Value: float32(j.cols[c].back(p.Self[d+c])), Usual: float32(j.cols[c].back(usual)),
+			Dim: uint8(j.cols[c].index), N: 1, Z: single(z),
+			Value: single(j.cols[c].back(p.Self[d+c])), Usual: single(j.cols[c].back(usual)),
 		}})
 	}
 }
@@ -148,7 +156,7 @@ func (j *Judge) setWhy(rank *ranking, p *profile.Profile, k int, key func(z floa
 		z := (now - usual) / sd
 		if math.Abs(z) >= worthWhy {
 			rank.offer(candidate{key(math.Abs(z)), ft.Contribution{
-				Dim: uint8(s.begin + c), N: 2, Z: float32(z), Value: float32(now), Usual: float32(usual),
+				Dim: uint8(s.begin + c), N: 2, Z: single(z), Value: single(now), Usual: single(usual),
 			}})
 		}
 	}
@@ -201,7 +209,7 @@ func (j *Judge) poolWhy(v *ft.Verdict) {
 		}
 		value, usual := j.middleOf(c)
 		rank.offer(candidate{key, ft.Contribution{
-			Dim: uint8(j.cols[c].index), N: 1, Z: float32(z), Value: float32(value), Usual: float32(usual),
+			Dim: uint8(j.cols[c].index), N: 1, Z: single(z), Value: single(value), Usual: single(usual),
 		}})
 	}
 	of := ofMix

@@ -36,8 +36,12 @@ const (
 
 func (s Shape) check() error {
 	for _, n := range [...]struct{ n, most int }{
-		{s.Columns, ft.MaxDimensions}, {s.Work, s.Columns}, {s.Slow, s.Columns - s.Work}, {s.Unbounded, s.Columns},
-		{s.Categories, MaxCategories}, {s.Sets, MaxSets},
+		{s.Columns, ft.MaxDimensions},
+		{s.Work, s.Columns},
+		{s.Slow, s.Columns - s.Work},
+		{s.Unbounded, s.Columns},
+		{s.Categories, MaxCategories},
+		{s.Sets, MaxSets},
 	} {
 		if n.n < 0 || n.n > n.most {
 			return fmt.Errorf("profile: shape %+v is out of range", s)
@@ -81,7 +85,7 @@ type Profile struct {
 	Minima    []float64 // [scale][unbounded column][Minima], oldest first
 	Lowest    []float64 // [scale][unbounded column], of the interval under way
 	// The streams of the last seconds.
-	Hist      []float64 // [column][Recent], newest first: the self channel's innovations
+	Hist      []float64 // [column][Recent]: the self channel's innovations
 	PeersHist []float64 // the same of the peers channel
 	Self      []float64 // [span][column], smoothed
 	Peers     []float64 // [span][column]
@@ -232,7 +236,7 @@ func (b *Bank) Order() []int32 {
 }
 
 // Quiet forgets the streams of the last seconds.
-func (p Profile) Quiet() {
+func (p *Profile) Quiet() {
 	for _, v := range [...][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
 		clear(v)
 	}
@@ -240,7 +244,7 @@ func (p Profile) Quiet() {
 
 // Reading tells whether the value v of a slow column, which is repeated from one reading to the next, is a reading: it
 // differs from the last, or stayed the same for so many rows. NaN is none.
-func (p Profile) Reading(slow int, v, same float64) bool {
+func (p *Profile) Reading(slow int, v, same float64) bool {
 	ago := &p.Ago[slow]
 	if *ago > 0 {
 		*ago++
@@ -253,7 +257,7 @@ func (p Profile) Reading(slow int, v, same float64) bool {
 }
 
 // MinimaOf are the minima of one scale and unbounded column, oldest first; only the last Filled are meaningful.
-func (p Profile) MinimaOf(scale, column int) []float64 {
+func (p *Profile) MinimaOf(scale, column int) []float64 {
 	u := len(p.Lowest) / Scales
 	o := (scale*u + column) * Minima
 	return p.Minima[o : o+Minima]
@@ -261,6 +265,11 @@ func (p Profile) MinimaOf(scale, column int) []float64 {
 
 // MaxGroups bounds a bank's groups; the one not seen for longest makes room.
 const MaxGroups = 4096
+
+// IsGroup tells whether g is the group of an ID.
+func (b *Bank) IsGroup(g int32, id uint32) bool {
+	return g >= 0 && int(g) < len(b.groups) && b.groups[g].ID == id
+}
 
 // GroupOf finds or makes the group of an ID.
 func (b *Bank) GroupOf(id uint32) (int32, bool) {

@@ -80,8 +80,8 @@ func TestCheckpointRoundTrip(t *testing.T) {
 // fill sets all vectors of a view and checks that they have no element in common and leave none out.
 func fill(t *rapid.T, view reflect.Value, stride int, from float64) {
 	n := 0
-	for i := range view.NumField() {
-		v, ok := view.Field(i).Interface().([]float64)
+	for _, f := range view.Fields() {
+		v, ok := reflect.TypeAssert[[]float64](f)
 		if !ok {
 			continue
 		}

@@ -176,6 +176,7 @@ func (b *brain) restart() {
 	if err := b.judge.UnmarshalBinary(learnt); err != nil {
 		b.t.Fatal(err)
 	}
+	b.judge.Retell()
 	b.begin()
 }
 

@@ -112,6 +112,7 @@ func (p *pool) judge(ctx context.Context, spec *fettle.Pool) (*drift.Judge, erro
 		p.d.log.Warn("what was learnt cannot be used; it is learnt anew", "pool", spec.Name, "err", err)
 		return p.newJudge(spec) // the other may be half restored
 	}
+	j.Retell() // the journal may know of later verdicts than the checkpoint
 	p.baseline = learnt != nil
 	return j, nil
 }
