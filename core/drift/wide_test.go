@@ -199,3 +199,62 @@ func TestSlowColumnsWait(t *testing.T) {
 		}
 	}
 }
+
+// TestDependencyRecovers: what outlasts a slow dependency is not called a sick instance either, and it ends.
+func TestDependencyRecovers(t *testing.T) {
+	for _, n := range []int{1, 2, 4, 8} {
+		for seed := range uint64(3) {
+			w := newRich(n, 570+seed)
+			w.faults = []fault{{at: 400, until: 460, victim: -1, call: 0.2}}
+			j := newJudge(t, w, Config{})
+			vs := after(watch(t, w, j, 600), 400)
+			for k := range vs {
+				if v := &vs[k].v; v.Cause == ft.InstanceChanged && v.Level >= ft.Low {
+					t.Errorf("%s: at %d %s", where(n, seed), vs[k].row, vs[k].text)
+				}
+			}
+			if v := j.Pool(); v.Level != ft.Steady {
+				t.Errorf("%s: 140 rows after the dependency recovered the pool is %v:%s", where(n, seed), v.Level, told(vs))
+			}
+		}
+	}
+}
+
+// TestSickBesideSlowDependency: a slow dependency does not hide an instance that fills its memory.
+func TestSickBesideSlowDependency(t *testing.T) {
+	for _, n := range []int{2, 4, 8} {
+		for seed := range uint64(3) {
+			w := newRich(n, 580+seed)
+			w.faults = []fault{{at: 400, victim: -1, call: 0.05}, {at: 450, victim: 1, leak: 6 * mebi}}
+			vs := after(watch(t, w, newJudge(t, w, Config{}), 540), 450)
+			at := firstAt(vs, 1, func(s *seen) bool { return sick(ft.High)(s) && (named(ft.DimAnon)(s) || named(ft.DimRSS)(s)) })
+			if at < 0 || at > 490 {
+				t.Errorf("%s: a leak at 450 beside a slow dependency is found at %d:%s", where(n, seed), at, told(vs))
+			}
+			for k := range vs {
+				if v := &vs[k].v; !v.Pool && v.Slot != 1 && v.Cause == ft.InstanceChanged && v.Level >= ft.Medium {
+					t.Errorf("%s: healthy, but at %d %s", where(n, seed), vs[k].row, vs[k].text)
+				}
+			}
+		}
+	}
+}
+
+// TestOnlyCaller: the one instance that makes calls has no peers to say that its calls are slow by its own fault.
+func TestOnlyCaller(t *testing.T) {
+	w := newRich(4, 590)
+	w.rich.narrow = func(i int) ft.Dims {
+		if i != 2 {
+			return w.schema.Set(ft.DimCalls, ft.DimCallTime, ft.DimCallFail)
+		}
+		return 0
+	}
+	w.faults = []fault{{at: 400, victim: 2, call: 0.2}}
+	vs := after(watch(t, w, newJudge(t, w, Config{}), 460), 400)
+	at := firstAt(vs, 2, func(s *seen) bool {
+		return s.v.Level >= ft.Low && s.v.Cause == ft.DependencyChanged && s.v.Extent == ft.ThisInstance && s.dims[0] == ft.DimCallTime
+	})
+	if at < 0 || at > 415 {
+		t.Errorf("found at %d:%s", at, told(vs))
+	}
+}
