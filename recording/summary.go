@@ -22,18 +22,21 @@ type Summary struct {
 	Judged  Pair      `json:"judged"`  // changes of verdicts
 	Decided Pair      `json:"decided"` // decisions of the planner
 	Skipped int       `json:"skipped"` // actions that the replay could not carry out
-	// Levels are the changes of instances' verdicts by their level, Verbs the actions by what they do, Operations those that
+	// Levels are the changes of instances' verdicts by their level, PoolLevels those of the pool's own, Verbs the actions by what they do, Operations those that
 	// were opened.
 	Levels     map[string]Pair `json:"levels"`
+	PoolLevels map[string]Pair `json:"poolLevels"`
 	Verbs      map[string]Pair `json:"verbs"`
 	Operations map[string]Pair `json:"operations"`
 	Differing  int             `json:"differing"` // steps
+	// Otherwise counts verdicts and decisions that are on one side only, in words and deed: numbers that shift do not count.
+	Otherwise int `json:"otherwise"`
 }
 
 // Add takes a turn in, and gives the first thing in which it differs; nil if it does not.
 func (s *Summary) Add(t *Turn) *Difference {
 	if s.Levels == nil {
-		s.Began, s.Levels, s.Verbs, s.Operations = t.At, map[string]Pair{}, map[string]Pair{}, map[string]Pair{}
+		s.Began, s.Levels, s.PoolLevels, s.Verbs, s.Operations = t.At, map[string]Pair{}, map[string]Pair{}, map[string]Pair{}, map[string]Pair{}
 	}
 	s.Ended = t.At
 	s.Rows += t.Rows
@@ -52,8 +55,21 @@ func (s *Summary) Add(t *Turn) *Difference {
 	d := t.Difference()
 	if d != nil {
 		s.Differing++
+		s.Otherwise += t.otherwise()
 	}
 	return d
+}
+
+// otherwise counts the verdicts and decisions that are on one side only.
+func (t *Turn) otherwise() int {
+	n := 0
+	for _, l := range t.Compare() {
+		_, judged := l.Event.(*ft.Judged)
+		if l.Side != Both && (judged || Decision(l.Event)) {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *Pair) add(o Pair) { p.Recorded, p.Replayed = p.Recorded+o.Recorded, p.Replayed+o.Replayed }
@@ -67,7 +83,9 @@ func (s *Summary) count(e ft.Event, n Pair) {
 	switch e := e.(type) {
 	case *ft.Judged:
 		s.Judged.add(n)
-		if !e.Verdict.Pool {
+		if e.Verdict.Pool {
+			in(s.PoolLevels, e.Verdict.Level.String())
+		} else {
 			in(s.Levels, e.Verdict.Level.String())
 		}
 	case *ft.Intended:

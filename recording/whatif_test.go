@@ -98,3 +98,26 @@ func TestLaterConfigurationIsNotChangedInPlace(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSummaryCountsThePoolToo: verdicts of the pool stand beside those of instances, and what is the same on both sides is no
+// difference, whatever numbers it has.
+func TestSummaryCountsThePoolToo(t *testing.T) {
+	judged := func(pool bool, l ft.Level) ft.Event {
+		return &ft.Judged{Stamp: ft.Stamp{At: begun}, Verdict: ft.Verdict{Pool: pool, Level: l}}
+	}
+	action := func(id uint64) ft.Event {
+		return &ft.Intended{Stamp: ft.Stamp{At: begun}, Action: ft.Action{ID: id, Verb: ft.Start, Ref: ft.Ref{ID: "web-1", Generation: 1}}}
+	}
+	var s Summary
+	s.Add(&Turn{
+		At: begun, Recorded: []ft.Event{judged(true, ft.High), judged(false, ft.Low), action(7)},
+		Replayed: []ft.Event{judged(true, ft.High), judged(false, ft.Low), action(9)},
+	})
+	if s.Differing != 1 || s.Otherwise != 0 {
+		t.Errorf("another number: %d steps differ, %d would be otherwise", s.Differing, s.Otherwise)
+	}
+	s.Add(&Turn{At: begun, Recorded: []ft.Event{judged(true, ft.Critical)}})
+	if s.PoolLevels["high"] != (Pair{1, 1}) || s.PoolLevels["critical"] != (Pair{1, 0}) || s.Levels["low"] != (Pair{1, 1}) || len(s.Levels) != 1 || s.Otherwise != 1 {
+		t.Errorf("summary %+v", s)
+	}
+}

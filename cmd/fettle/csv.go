@@ -26,7 +26,7 @@ schema.yaml, which says what the columns are: unit, role, transform. An empty ce
 this member at all. fettle record import reads them again.`,
 		Example: "  fettle record export web.rec -o web",
 		Args:    exactly("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.resultAs(result); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ this member at all. fettle record import reads them again.`,
 				}
 			}()
 			x, err := recording.Export(func() (*recording.Reader, error) {
-				r, _, closed, err := openRecording(args[0])
+				r, _, closed, err := openRecording(cmd.Context(), args[0])
 				if err == nil {
 					files = append(files, closed)
 				}

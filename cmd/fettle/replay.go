@@ -45,6 +45,7 @@ A recording of telemetry from elsewhere (fettle record import) has no decisions 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal ends it at once
 			return c.replay(ctx, args[0], &f)
 		},
 	}
@@ -55,8 +56,9 @@ A recording of telemetry from elsewhere (fettle record import) has no decisions 
 	return cmd
 }
 
-// openRecording opens a recording; read tells how much of the file was read.
-func openRecording(file string) (r *recording.Reader, read func() float64, closed func() error, err error) {
+// openRecording opens a recording; read tells how much of the file was read, below 0 where that is
+// not known. Where it waits for more, ctx ends that.
+func openRecording(ctx context.Context, file string) (r *recording.Reader, read func() float64, closed func() error, err error) {
 	in := os.Stdin
 	if file != "-" {
 		if in, err = os.Open(file); err != nil {
@@ -68,7 +70,7 @@ func openRecording(file string) (r *recording.Reader, read func() float64, close
 		err = invalid("%s is a directory", file)
 	}
 	if err == nil {
-		r, err = recording.NewReader(in)
+		r, err = recording.NewReader(whileAsked(ctx, in, st))
 	}
 	if err != nil {
 		if errors.Is(err, recording.ErrFormat) {
@@ -80,10 +82,25 @@ func openRecording(file string) (r *recording.Reader, read func() float64, close
 	return r, func() float64 {
 		at, err := in.Seek(0, io.SeekCurrent)
 		if err != nil || size == 0 {
-			return 0
+			return -1
 		}
 		return float64(at) / size
 	}, in.Close, nil
+}
+
+// whileAsked reads what may keep its reader waiting, such as a pipe, until ctx ends; files are given back as they are. What
+// was begun to be read then is left to the end of the process.
+func whileAsked(ctx context.Context, in io.Reader, st os.FileInfo) io.Reader {
+	if st.Mode().IsRegular() {
+		return in
+	}
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, in)
+		w.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+	return r
 }
 
 // replayed is a replay under way.
@@ -114,8 +131,11 @@ var sideNames = map[recording.Side]string{recording.Both: "both", recording.Only
 const mostLines = 100_000
 
 func (c *cli) replay(ctx context.Context, file string, f *replayFlags) error {
-	r, read, closed, err := openRecording(file)
+	r, read, closed, err := openRecording(ctx, file)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%s: interrupted before its first line: %w", file, context.Cause(ctx))
+		}
 		return err
 	}
 	defer func() { _ = closed() }() // it was only read
@@ -143,7 +163,11 @@ func (c *cli) replay(ctx context.Context, file string, f *replayFlags) error {
 			show.clear()
 			v.turn(turn, d, exact, f.all)
 		}
-		show.share(read(), "%s", turn.At.Local().Format(time.DateTime))
+		if done, until := read(), turn.At.Local().Format(time.DateTime); done < 0 {
+			show.set("%s", until)
+		} else {
+			show.share(done, "%s", until)
+		}
 	}
 	show.clear()
 	v.cut = ctx.Err() != nil
@@ -262,7 +286,10 @@ func (v *replayed) end(exact bool) error {
 	if broken != "" {
 		v.c.say("%s: %s; what came before is replayed", v.file, broken)
 	}
-	if v.cut {
+	switch {
+	case v.cut && v.sum.Ended.IsZero():
+		v.c.say("interrupted before the first step")
+	case v.cut:
 		v.c.say("interrupted: this is what was replayed until %s", v.sum.Ended.Local().Format(time.DateTime))
 	}
 	s := &v.sum
@@ -283,6 +310,9 @@ func (v *replayed) table(what string) {
 	s := &v.sum
 	v.c.say("")
 	v.c.say("%s", what)
+	if !v.head.Imported && s.Otherwise == 0 {
+		v.c.say("nothing would have been decided otherwise: each verdict and each decision is as recorded")
+	}
 	if s.Judged.Replayed == 0 && v.head.Judge != nil {
 		v.c.say("no verdict yet: the judge learns for %s", v.head.Judge.Learn)
 	}
@@ -302,6 +332,9 @@ func (v *replayed) table(what string) {
 	}
 	for l := fettle.Learning; l <= fettle.Critical; l++ {
 		row("verdicts "+l.String(), s.Levels[l.String()])
+	}
+	for l := fettle.Learning; l <= fettle.Critical; l++ {
+		row("verdicts of the pool "+l.String(), s.PoolLevels[l.String()])
 	}
 	for o := fettle.Grow; o <= fettle.Retune; o++ {
 		row("operations "+o.String(), s.Operations[o.String()])
