@@ -67,7 +67,7 @@ type past struct {
 // track follows one row.
 type track struct {
 	address [2]uint64
-	port    uint16
+	port    uint32
 	epoch   uint32
 	seen    counted // as of the last look
 	recent  [nowLooks]counted
@@ -113,17 +113,15 @@ func (h *past) look(s *bpf.Slot, now time.Time) {
 func (h *past) since(s *bpf.Slot) (d [otherRow + 1]counted) {
 	var rows counted
 	for i := range s.Peers {
-		r, t := &s.Peers[i], &h.tracks[i]
-		epoch := atomic.LoadUint32(&r.Epoch)
-		if epoch != t.epoch {
-			*t = track{epoch: epoch, address: r.Address, port: r.Port}
+		r, ok := s.Peers[i].Read()
+		if !ok {
+			continue // the next look sees whose it is
 		}
-		c := counted{
-			atomic.LoadUint64(&r.Started), atomic.LoadUint64(&r.Answered), atomic.LoadUint64(&r.Waited), atomic.LoadUint64(&r.Failed),
+		t := &h.tracks[i]
+		if r.Epoch != t.epoch {
+			*t = track{epoch: r.Epoch, address: r.Address, port: r.Port}
 		}
-		if atomic.LoadUint32(&r.Epoch) == epoch { // else it changes hands just now
-			d[i] = c.minus(t.seen)
-		}
+		d[i] = counted{r.Started, r.Answered, r.Waited, r.Failed}.minus(t.seen)
 		rows = rows.plus(d[i])
 	}
 	whole := counted{
@@ -231,9 +229,9 @@ func (t *track) now(d counted) counted {
 }
 
 // address in the usual form: 10.0.0.7:6379, [2001:db8::7]:443.
-func address(a [2]uint64, port uint16) string {
+func address(a [2]uint64, port uint32) string {
 	var b [16]byte
 	binary.NativeEndian.PutUint64(b[:8], a[0])
 	binary.NativeEndian.PutUint64(b[8:], a[1])
-	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), port).String()
+	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), uint16(port)).String()
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -308,7 +309,7 @@ func TestDestinationsAddUp(t *testing.T) {
 			case "other":
 				s.Started, s.Answered, s.Waited = s.Started+n, s.Answered+n, s.Waited+n*1000
 			case "evict":
-				*row = bpf.Peer{Epoch: row.Epoch + 1, Port: row.Port + 1}
+				*row = bpf.Peer{Epoch: row.Epoch + 2, Port: row.Port + 1}
 			case "look":
 				at = at.Add(10 * time.Second)
 				d := h.since(s)
@@ -331,6 +332,74 @@ func TestDestinationsAddUp(t *testing.T) {
 			t.Fatalf("counted %+v of %+v", learnt, whole)
 		}
 	})
+}
+
+// The kernel gives rows to other destinations while they are looked at: what is told of one is never another's.
+func TestDestinationsThatChangeHands(t *testing.T) {
+	s := &bpf.Slot{}
+	r := &s.Peers[0]
+	var end atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() { // as settle of probes.c does
+		for n := uint64(1); !end.Load(); n++ {
+			atomic.AddUint32(&r.Epoch, 1)
+			atomic.StoreUint64(&r.Address[0], n)
+			atomic.StoreUint64(&r.Address[1], n)
+			for _, c := range []*uint64{&r.Started, &r.Answered, &r.Waited, &r.Failed} {
+				atomic.StoreUint64(c, 0)
+			}
+			atomic.StoreUint32(&r.Port, uint32(n%60000+1))
+			atomic.AddUint32(&r.Epoch, 1)
+			atomic.AddUint64(&r.Started, 2)
+			atomic.AddUint64(&r.Answered, 2)
+			atomic.AddUint64(&r.Waited, 2*n)
+		}
+	})
+	h, seen := &past{}, 0
+	for range 10_000 {
+		h.since(s)
+		now, ok := r.Read()
+		if !ok {
+			continue
+		}
+		n := now.Address[0]
+		if a, w := now.Answered, now.Waited; now.Address[1] != n || n > 0 && uint64(now.Port) != n%60000+1 || w != 0 && w != 2*n || a != 0 && a != 2 {
+			t.Errorf("a mixture: %+v", now)
+			break
+		}
+		if k := &h.tracks[0]; k.address[0] != k.address[1] || k.port != 0 && uint64(k.port) != k.address[0]%60000+1 || k.epoch%2 == 1 {
+			t.Errorf("a mixture is followed: %+v", k)
+			break
+		}
+		if now.Waited != 0 {
+			seen++
+		}
+	}
+	end.Store(true)
+	all.Wait()
+	if seen == 0 {
+		t.Error("the row was never seen with its calls")
+	}
+}
+
+// A row that changes hands for longer than one waits is left out of a look, and what it counts later is not lost.
+func TestDestinationThatIsReplacedJustNow(t *testing.T) {
+	s, h := &bpf.Slot{}, &past{at: time.Unix(1, 0)}
+	r := &s.Peers[3]
+	*r = bpf.Peer{Epoch: 2, Port: 80, Started: 5, Answered: 5}
+	s.Started, s.Answered = 5, 5
+	h.look(s, time.Unix(11, 0))
+	r.Epoch, r.Started, r.Answered = 3, 0, 0
+	h.look(s, time.Unix(21, 0))
+	if d := h.tell(s, time.Unix(22, 0)); len(d) != 1 || h.tracks[3].port != 80 {
+		t.Errorf("while it is replaced: %+v", d)
+	}
+	*r = bpf.Peer{Epoch: 4, Port: 81, Started: 7, Answered: 7}
+	s.Started, s.Answered = 12, 12
+	h.look(s, time.Unix(31, 0))
+	if k := &h.tracks[3]; k.port != 81 || k.seen.answered != 7 || h.whole.answered != 12 || h.tracks[otherRow].seen != (counted{}) {
+		t.Errorf("afterwards: %+v, in all %+v", k, h.whole)
+	}
 }
 
 func BenchmarkNetworkRead1000(b *testing.B) {

@@ -36,6 +36,8 @@ var kept = map[string]*bufio.ReadWriter{}
 //	ask ADDRESS MS              one line; gives up when no answer came within that time
 //	http URL N                  requests by one client
 //	serve                       a server that echoes; answers with its address
+//	listen ADDRESS BACKLOG      the same, with such a backlog
+//	bound ADDRESS               a connection from a port that it chose itself, for calls
 //	greet                       a server that sends a line to who connects, reads nothing and closes; answers with its address
 //	lazy ADDRESS MS             one line, whose answer it reads so much later
 //	unix BYTES                  and back, over a unix socket
@@ -83,6 +85,13 @@ func obeyNet(line string) string {
 		}
 		go echo(l, 0)
 		return l.Addr().String()
+	case "listen":
+		return netListen(f[1], n)
+	case "bound":
+		var c net.Conn
+		if c, err = dialBound(f[1]); err == nil {
+			keepConn(f[1], c)
+		}
 	case "greet":
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -204,15 +213,14 @@ func netUDP(address string, packets, bytes int) error {
 }
 
 func netCalls(address string, n int) error {
-	c := kept[address]
-	if c == nil {
+	if kept[address] == nil {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return err
 		}
-		c = bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
-		kept[address] = c
+		keepConn(address, conn)
 	}
+	c := kept[address]
 	for i := range n {
 		fmt.Fprintf(c, "PING %d\r\n", i)
 		if err := c.Flush(); err != nil {

@@ -13,7 +13,7 @@
 //	sock_sent      sock_send_length        bytes and calls that sent; a request begins; connections accepted by who speaks first
 //	sock_received  sock_recv_length        bytes and calls that received; connections accepted; an answer was read
 //	sock_ready     sk_data_ready           an answer arrived
-//	sock_state     inet_sock_set_state     connections opened, refused, reset, timed out, closed before the answer
+//	sock_state     inet_sock_set_state     connections opened, refused, reset, timed out, closed before the answer; who opened it
 //	sock_resent    tcp_retransmit_skb      segments sent again
 //	task_forked    sched_process_fork      membership of children
 //	task_exited    sched_process_exit      membership of a process whose first thread ended

@@ -57,7 +57,16 @@ struct sock {
 	__u8 sk_shutdown;
 };
 
+struct inet_bind_bucket {
+	signed char fastreuse; /* below 0 while all of the port's sockets have it from connect */
+};
+
+struct inet_connection_sock {
+	struct inet_bind_bucket *icsk_bind_hash;
+};
+
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 total_retrans;

@@ -22,6 +22,7 @@ enum {
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
 	TCP_FIN_WAIT1 = 4,
 	TCP_CLOSE = 7,
 	TCP_CLOSE_WAIT = 8,
@@ -43,12 +44,12 @@ struct member {
 	__u32 serial;
 };
 
-/* A destination. The address is that of IPv6, or of IPv4 mapped into it; port 0 is a free row. */
+/* A destination. The address is that of IPv6, or of IPv4 mapped into it; port 0 is a free row. The epoch grows by one
+ * before the row is given to another destination, which makes it odd, and by one after that. */
 struct peer {
 	__u64 address[2];
-	__u16 port;
-	__u16 unused;
-	__u32 epoch; /* counts whose row it was */
+	__u32 port;
+	__u32 epoch;
 	__u32 credit;
 	__u32 unused2;
 	__u64 started;
@@ -82,18 +83,19 @@ struct calls {
 };
 
 enum state { IDLE, CONNECTING, WAITING }; /* of a connection that the member opened */
+enum direction { UNKNOWN, OPENED, ACCEPTED };
 
-/* A TCP socket of a member. */
+/* A TCP socket of a member, or one that may become that. */
 struct conn {
 	__u32 slot;
-	__u32 serial;
+	__u32 serial; /* 0: nobody's yet */
 	__u64 since; /* ns: when the request was sent */
 	__u64 last; /* ns: when something was sent last */
 	__u32 state;
 	__u32 resent; /* as of the last look */
 	__u32 row;
 	__u32 epoch; /* of the row */
-	__u32 active; /* the member opened it */
+	__u32 direction;
 	__u32 unused;
 };
 
@@ -152,6 +154,10 @@ struct {
 
 #define add(counter, n) __sync_fetch_and_add(counter, n)
 
+/* Both are seen in the order of the program by all processors: plain loads and stores are not. */
+#define store_ordered(at, v) __sync_lock_test_and_set(at, v)
+#define load_ordered(at) __sync_val_compare_and_swap(at, 0, 0)
+
 static __always_inline struct member *member_of(struct task_struct *leader)
 {
 	return bpf_task_storage_get(&members, leader, 0, 0);
@@ -170,7 +176,7 @@ static __always_inline struct slot *slot_at(__u32 slot, __u32 serial)
 	if (!inner)
 		return 0;
 	struct slot *s = bpf_map_lookup_elem(inner, &row);
-	return s && s->serial == serial ? s : 0;
+	return s && serial && s->serial == serial ? s : 0;
 }
 
 static __always_inline bool internet(const struct sock *sk)
@@ -179,15 +185,21 @@ static __always_inline bool internet(const struct sock *sk)
 	return family == AF_INET || family == AF_INET6;
 }
 
-/* Whether the socket came from accept: such sockets are copies of a listener and keep its backlog. */
-static __always_inline bool passive(const struct sock *sk)
-{
-	return sk->sk_max_ack_backlog != 0;
-}
-
 static __always_inline struct conn *conn_of(struct sock *sk)
 {
 	return bpf_sk_storage_get(&conns, sk, 0, 0);
+}
+
+/* Who opened the connection of a TCP socket. Where that was not seen, what is certain: sockets that come from accept are
+ * copies of the listener and keep its backlog, unless that is 0; and a port that connect chose is nobody's to listen on. */
+static __always_inline __u32 direction(struct sock *sk, struct conn *c)
+{
+	if (c)
+		return c->direction;
+	if (sk->sk_max_ack_backlog != 0)
+		return ACCEPTED;
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	return t && t->inet_conn.icsk_bind_hash->fastreuse < 0 ? OPENED : UNKNOWN;
 }
 
 struct address {
@@ -213,6 +225,11 @@ static __always_inline void remote(const struct sock *sk, struct address *a)
 	a->port = bpf_ntohs(c->skc_dport);
 }
 
+static __always_inline bool holds(struct peer *p, struct address *a)
+{
+	return p->port == a->port && p->address[0] == a->half[0] && p->address[1] == a->half[1];
+}
+
 /* The row of an address, else that of the weakest destination, with 1 << 16 added. */
 static __noinline __u32 scan(struct slot *s, struct address *a)
 {
@@ -221,7 +238,7 @@ static __noinline __u32 scan(struct slot *s, struct address *a)
 		return 0;
 	for (__u32 i = 0; i < PEERS; i++) {
 		struct peer *p = &s->peers[i];
-		if (p->port == a->port && p->address[0] == a->half[0] && p->address[1] == a->half[1])
+		if (holds(p, a))
 			return i;
 		__u32 credit = p->port ? p->credit + 1 : 0;
 		if (credit < least) {
@@ -232,37 +249,50 @@ static __noinline __u32 scan(struct slot *s, struct address *a)
 	return weakest | 1 << 16;
 }
 
-/* Gives the connection the row of its destination. A new destination takes a free row, or that of the weakest one once
- * newcomers have used up its credit: so those with most calls have rows in the end (Misra and Gries, 1982). */
+/* Gives a new destination a free row, or that of the weakest one once newcomers have used up its credit: so those with
+ * most calls have rows in the end (Misra and Gries, 1982). The slot is locked. */
+static __always_inline __u32 settle(struct slot *s, struct address *a)
+{
+	__u32 i = scan(s, a);
+	struct peer *p = &s->peers[i & (PEERS - 1)];
+	if (!(i >> 16))
+		return i;
+	if (p->port && p->credit) {
+		p->credit--;
+		return OTHER;
+	}
+	__u32 epoch = p->epoch;
+	store_ordered(&p->epoch, epoch + 1);
+	p->address[0] = a->half[0];
+	p->address[1] = a->half[1];
+	p->credit = p->started = p->answered = p->waited = p->failed = 0;
+	p->port = a->port;
+	store_ordered(&p->epoch, epoch + 2);
+	return i & (PEERS - 1);
+}
+
+/* Gives the connection the row of its destination. */
 static __always_inline void resolve(struct sock *sk, struct conn *c, struct slot *s)
 {
 	struct address a = {};
 	remote(sk, &a);
-	__u32 i = scan(s, &a);
 	c->row = OTHER;
+	__u32 i = scan(s, &a);
 	if (i >> 16) {
 		if (__sync_val_compare_and_swap(&s->lock, 0, 1) != 0)
 			return;
-		i = scan(s, &a);
-		if (i >> 16) {
-			struct peer *p = &s->peers[i & (PEERS - 1)];
-			if (p->port && p->credit) {
-				p->credit--;
-				s->lock = 0;
-				return;
-			}
-			p->port = 0;
-			p->epoch++;
-			p->address[0] = a.half[0];
-			p->address[1] = a.half[1];
-			p->credit = p->started = p->answered = p->waited = p->failed = 0;
-			p->port = a.port;
-		}
-		s->lock = 0;
+		i = settle(s, &a);
+		store_ordered(&s->lock, 0);
 	}
-	i &= PEERS - 1;
+	if (i >= PEERS)
+		return;
+	/* The row can be another's by now, so the epoch is read first. */
+	struct peer *p = &s->peers[i];
+	__u32 epoch = load_ordered(&p->epoch);
+	if (epoch & 1 || !holds(p, &a))
+		return;
 	c->row = i;
-	c->epoch = s->peers[i].epoch;
+	c->epoch = epoch;
 }
 
 static __always_inline struct peer *row_of(struct slot *s, struct conn *c)
@@ -282,7 +312,7 @@ static __always_inline struct conn *open(struct sock *sk, struct member *m, stru
 	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
 	c->slot = m->slot;
 	c->serial = m->serial;
-	c->active = 1;
+	c->direction = OPENED;
 	c->state = state;
 	c->resent = t ? t->total_retrans : 0;
 	c->since = c->last = bpf_ktime_get_ns();
@@ -339,9 +369,8 @@ static __always_inline void withdrawn(struct slot *s, struct conn *c)
 }
 
 /* A member sent on a connection that it opened. */
-static __always_inline void request(struct sock *sk, struct member *m, struct slot *s)
+static __always_inline void request(struct sock *sk, struct conn *c, struct member *m, struct slot *s)
 {
-	struct conn *c = conn_of(sk);
 	if (!c || c->serial != m->serial || c->slot != m->slot) {
 		c = open(sk, m, s, IDLE); /* it is older than the slot */
 		if (!c)
@@ -357,24 +386,27 @@ static __always_inline void request(struct sock *sk, struct member *m, struct sl
 	*(volatile __u32 *)&c->state = WAITING;
 }
 
-/* A member received, or tried to, or sent on a connection that it was called by. It is new when nothing was read or sent
- * before; the end of what the other side sends counts as one byte received. */
-static __always_inline void accepted(struct sock *sk, struct member *m, struct slot *s, int received, int sent)
+struct bytes {
+	int received, sent;
+};
+
+/* A member received so many bytes, or tried to, or sent some, on a connection that it was called by. It is new when nothing
+ * was read or sent before; the end of what the other side sends counts as one byte received. */
+static __always_inline void accepted(struct sock *sk, struct conn *c, struct slot *s, struct member *m, struct bytes b)
 {
-	struct conn *c = conn_of(sk);
 	if (c && c->serial == m->serial && c->slot == m->slot)
 		return;
 	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
 	if (!t)
 		return;
-	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - received;
-	bool fresh = !c && had <= 1 && t->bytes_sent <= sent;
+	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - b.received;
+	bool fresh = (!c || !c->serial) && had <= 1 && t->bytes_sent <= b.sent;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return;
 	c->slot = m->slot;
 	c->serial = m->serial;
-	c->active = 0;
+	c->direction = ACCEPTED;
 	c->resent = t->total_retrans;
 	if (fresh)
 		add(&s->accepted, 1);
@@ -397,13 +429,12 @@ int BPF_PROG(sock_sent, struct sock *sk, int ret)
 	}
 	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (!passive(sk)) {
-		request(sk, m, s);
-		return 0;
-	}
-	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
-	if (t && t->bytes_sent <= ret) /* its first, so look whether the connection is known */
-		accepted(sk, m, s, 0, ret);
+	struct conn *c = conn_of(sk);
+	__u32 d = direction(sk, c);
+	if (d == OPENED)
+		request(sk, c, m, s);
+	else if (d == ACCEPTED)
+		accepted(sk, c, s, m, (struct bytes){.sent = ret});
 	return 0;
 }
 
@@ -424,12 +455,10 @@ int BPF_PROG(sock_received, struct sock *sk, int ret, int flags)
 	}
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (passive(sk)) {
-		accepted(sk, m, s, ret > 0 ? ret : 0, 0);
-		return 0;
-	}
 	struct conn *c = conn_of(sk);
-	if (c && ret > 0 && c->serial == m->serial && c->slot == m->slot)
+	if (direction(sk, c) == ACCEPTED)
+		accepted(sk, c, s, m, (struct bytes){.received = ret > 0 ? ret : 0});
+	else if (c && ret > 0 && c->serial == m->serial && c->slot == m->slot)
 		answered(s, c);
 	return 0;
 }
@@ -438,7 +467,7 @@ int BPF_PROG(sock_received, struct sock *sk, int ret, int flags)
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(sock_ready, struct sock *sk)
 {
-	if (!internet(sk) || sk->sk_protocol != IPPROTO_TCP || passive(sk))
+	if (!internet(sk) || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	struct conn *c = conn_of(sk);
 	if (!c || c->state != WAITING)
@@ -475,12 +504,18 @@ int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 		return 0;
 	}
 	struct conn *c = conn_of(sk);
-	if (!c || !c->active)
+	if (!c && old == TCP_SYN_RECV && new == TCP_ESTABLISHED && sk->sk_max_ack_backlog == 0) {
+		c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (c)
+			c->direction = ACCEPTED; /* who will take it is not known yet, and its backlog will not tell */
+		return 0;
+	}
+	if (!c || c->direction != OPENED)
 		return 0;
 	struct slot *s = slot_at(c->slot, c->serial);
 	if (!s)
 		return 0;
-	if (old == TCP_SYN_SENT && new == TCP_ESTABLISHED) {
+	if (new == TCP_ESTABLISHED) {
 		add(&s->opened, 1);
 		__sync_val_compare_and_swap(&c->state, CONNECTING, IDLE);
 		return 0;

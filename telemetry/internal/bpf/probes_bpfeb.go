@@ -21,17 +21,17 @@ type probesCalls struct {
 }
 
 type probesConn struct {
-	_      structs.HostLayout
-	Slot   uint32
-	Serial uint32
-	Since  uint64
-	Last   uint64
-	State  uint32
-	Resent uint32
-	Row    uint32
-	Epoch  uint32
-	Active uint32
-	Unused uint32
+	_         structs.HostLayout
+	Slot      uint32
+	Serial    uint32
+	Since     uint64
+	Last      uint64
+	State     uint32
+	Resent    uint32
+	Row       uint32
+	Epoch     uint32
+	Direction uint32
+	Unused    uint32
 }
 
 type probesMember struct {
@@ -43,8 +43,7 @@ type probesMember struct {
 type probesPeer struct {
 	_        structs.HostLayout
 	Address  [2]uint64
-	Port     uint16
-	Unused   uint16
+	Port     uint32
 	Epoch    uint32
 	Credit   uint32
 	Unused2  uint32

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -21,13 +22,35 @@ const (
 type (
 	// Slot is the counters of one owner. Fields are written by the kernel at any time: read them by package atomic.
 	Slot = probesSlot
-	// Peer is one destination of a slot's calls. Address and Port are good as long as Epoch stays the same.
+	// Peer is one destination of a slot's calls. The kernel gives the row to another one at any time: see [Peer.Read].
 	Peer = probesPeer
 	// Calls are the system calls of a slot's members by number.
 	Calls = probesCalls
 	// Member says which slot a process counts for.
 	Member = probesMember
 )
+
+// readings are how often Read looks at a row that changes hands, which takes some nanoseconds.
+const readings = 100
+
+// Read gives a copy of the row in which all is of one destination; false when it changed hands all the while. Epoch is
+// odd while the kernel replaces what is in the row, and another one afterwards.
+func (p *Peer) Read() (now Peer, ok bool) {
+	for range readings {
+		now.Epoch = atomic.LoadUint32(&p.Epoch)
+		if now.Epoch%2 == 1 {
+			continue
+		}
+		now.Address = [2]uint64{atomic.LoadUint64(&p.Address[0]), atomic.LoadUint64(&p.Address[1])}
+		now.Port = atomic.LoadUint32(&p.Port)
+		now.Started, now.Answered = atomic.LoadUint64(&p.Started), atomic.LoadUint64(&p.Answered)
+		now.Waited, now.Failed = atomic.LoadUint64(&p.Waited), atomic.LoadUint64(&p.Failed)
+		if atomic.LoadUint32(&p.Epoch) == now.Epoch {
+			return now, true
+		}
+	}
+	return Peer{}, false
+}
 
 // chunk is the memory of [ChunkSize] rows.
 type chunk struct {
