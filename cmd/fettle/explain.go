@@ -28,7 +28,7 @@ type explanation struct {
 	// Destinations are the addresses that the instance calls, and how they answer.
 	Destinations []api.Destination `json:"destinations,omitempty"`
 	// Syscalls are the system calls that it made in a moment just now; only with --syscalls.
-	Syscalls []api.SystemCall `json:"syscalls,omitempty"`
+	Syscalls []api.SystemCall `json:"syscalls,omitzero"`
 
 	pool *api.PoolStatus
 }

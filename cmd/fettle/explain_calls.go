@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/api"
 	"github.com/fettle-dev/fettle/client"
 )
+
+// leastCounted is how long system calls are counted at least when they are asked for.
+const leastCounted = 200 * time.Millisecond
 
 // topCalls is how many system calls are printed.
 const topCalls = 15
@@ -21,7 +25,9 @@ func countCalls(ctx context.Context, cl *client.Client, e *explanation) (err err
 		}
 		return fmt.Errorf("--syscalls counts those of one instance and %s is a pool: %s: %w", e.Name, of, fettle.ErrInvalid)
 	}
-	e.Syscalls, err = cl.Syscalls(ctx, e.Instance.ID)
+	if e.Syscalls, err = cl.Syscalls(ctx, e.Instance.ID); err == nil && e.Syscalls == nil {
+		e.Syscalls = []api.SystemCall{}
+	}
 	return err
 }
 
@@ -64,11 +70,16 @@ func mark(p paint, d *api.Destination) string {
 	}
 }
 
+// printSyscalls shows what was counted; nil where nobody asked.
 func (c *cli) printSyscalls(p paint, list []api.SystemCall) {
-	if len(list) == 0 {
+	if list == nil {
 		return
 	}
 	fmt.Fprintln(c.out)
+	if len(list) == 0 {
+		c.say("  SYSTEM CALL  none within %s", leastCounted)
+		return
+	}
 	var all float64
 	for _, s := range list {
 		all += s.Rate

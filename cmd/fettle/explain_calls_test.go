@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,5 +34,30 @@ func TestWhomItCallsIsShown(t *testing.T) {
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// One that made no call while they were counted is told from one that nobody asked about.
+func TestNoSystemCallIsSaid(t *testing.T) {
+	for _, tc := range []struct {
+		list       []api.SystemCall
+		text, json string
+	}{
+		{nil, "", ""},
+		{[]api.SystemCall{}, "\n  SYSTEM CALL  none within 200ms\n", `"syscalls":[]`},
+	} {
+		var out bytes.Buffer
+		c := &cli{out: &out}
+		c.printSyscalls(false, tc.list)
+		if diff := cmp.Diff(tc.text, out.String()); diff != "" {
+			t.Error(diff)
+		}
+		b, err := json.Marshal(explanation{Syscalls: tc.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), tc.json) || tc.json == "" && strings.Contains(string(b), "syscalls") {
+			t.Errorf("%v is %s in JSON", tc.list, b)
+		}
 	}
 }
