@@ -76,7 +76,7 @@ func groupsHere(t *testing.T) (root string, make func(rel string) string, join f
 // inGroup starts a server that is a child of its own shell, both in the group.
 func inGroup(t *testing.T, join func(string, int), rel string) *exec.Cmd {
 	t.Helper()
-	c := exec.Command("sh", "-c", "read x; exec perl -e 'system q(sleep), 1000'")
+	c := exec.Command("sh", "-c", "read x; sleep 1000 & exec tail -f /dev/null")
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -102,7 +102,7 @@ func TestUnitsAreInstances(t *testing.T) {
 	o := opened(t, ft.Watch{Unit: "worker@*"}, t.TempDir())
 	o.until("the first unit", func() bool { return slices.Equal(o.refs(), []string{fmt.Sprintf("web-1=%d", a.Process.Pid)}) })
 	in := o.list()[0]
-	if in.Label != "worker@1.service (perl)" {
+	if in.Label != "worker@1.service (tail)" {
 		t.Errorf("label %q", in.Label)
 	}
 	if !strings.HasSuffix(in.Scope.CgroupV2, one) && !strings.HasSuffix(in.Scope.CgroupV1["memory"], one) {
@@ -132,7 +132,7 @@ func TestGroupsByPathAreInstances(t *testing.T) {
 		slices.Sort(is)
 		return slices.Equal(is, want)
 	})
-	if l := o.list()[0].Label; l != "/"+root+"/a (perl)" {
+	if l := o.list()[0].Label; l != "/"+root+"/a (tail)" {
 		t.Errorf("label %q", l)
 	}
 }

@@ -31,7 +31,8 @@ const module = "github.com/fettle-dev/fettle/"
 var suites = []suite{
 	{"internal/cgroup", "^Test"},
 	{"driver/process", "^(TestTuning|TestMemoryLimit)$"},
-	{"telemetry", "^(TestRealCgroupV2|TestCgroupThatIsGone|TestGroupMembersAreFound|TestWorkingSetIs|TestWorkingSetOf|TestWrittenPages|TestNotWhere|TestReusedNumber|TestLeaderWhose|TestBusiest)"},
+	{"driver/watch", "^(TestUnitsAreInstances|TestGroupsByPathAreInstances|TestTheGroupThatHoldsFettle)"},
+	{"telemetry", "^(TestRealCgroupV2|TestCgroupThatIsGone|TestGroupMembersAreFound|TestSubGroups|TestADescendantIn|TestAnInstanceWithin|TestWorkingSetIs|TestWorkingSetOf|TestWrittenPages|TestNotWhere|TestReusedNumber|TestLeaderWhose|TestBusiest)"},
 }
 
 func main() {
