@@ -92,15 +92,16 @@ func TestSubGroupsAreTheInstances(t *testing.T) {
 
 // two are instances of one source, with readers of /proc and of working sets.
 type two struct {
+	source  ft.Source
 	readers [2]ft.Reader
 	kins    [2]*kin
 }
 
 func newTwo(t *testing.T, ins ...ft.Instance) *two {
 	t.Helper()
-	w, source, c := &two{}, ProcFS(), &census{load: closed, proc: closed}
+	w, c := &two{source: ProcFS()}, &census{load: closed, proc: closed}
 	for i, in := range ins {
-		r, _, err := source.Attach(in)
+		r, _, err := w.source.Attach(in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,6 +160,12 @@ func TestAnInstanceWithinAnother(t *testing.T) {
 	c.do("kiddo kid 0") // in the first's session, and a descendant of both
 	c.do("kiddo burnt")
 	w := newTwo(t, c.instance(), kidOf(t, c))
+	late, _, err := w.source.Attach(c.instance()) // when the kid is another's already
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	first := readRow(t, late)[colCPU]
 	before := w.cpu(t)
 	c.do("kiddo burn 300")
 	c.do("kiddo kiddo burn 300")
@@ -170,9 +177,13 @@ func TestAnInstanceWithinAnother(t *testing.T) {
 	c.do("kiddo kiddo burn 300")
 	w.used(t, before, 0.3)
 	before = w.cpu(t)
+	readRow(t, late)
 	c.do("reap")
 	if after := w.cpu(t); after[0]-before[0] > 0.1 {
 		t.Errorf("when the second had ended, the first had used %g s more", after[0]-before[0])
+	}
+	if used := readRow(t, late)[colCPU] - first; used > 0.2 {
+		t.Errorf("attached to later, the first used %g s", used)
 	}
 }
 
