@@ -61,9 +61,9 @@ func (c *cli) options(dir string, pools []fettle.Pool, f *servingFlags) (daemon.
 	if err != nil {
 		return daemon.Options{}, err
 	}
-	reg, err := registry()
-	if err != nil {
-		return daemon.Options{}, err
+	reg := registry()
+	if reg == "" {
+		log.Warn("commands find this daemon only where they are told to: --state " + dir + ", or FETTLE_STATE")
 	}
 	return daemon.Options{
 		StateDir: dir, Socket: c.socket, Registry: reg, Version: version(), Pools: pools, Metrics: f.metrics, Log: log,

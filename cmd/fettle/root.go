@@ -130,7 +130,7 @@ func base() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("state directory: %w; give one with --state", err)
+		return "", fmt.Errorf("state directory: %w; name one with --state DIR or FETTLE_STATE", err)
 	}
 	return filepath.Join(home, ".local", "state", "fettle"), nil
 }

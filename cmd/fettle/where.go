@@ -38,7 +38,7 @@ func (c *cli) connect(ctx context.Context) (*client.Client, error) {
 	}
 	switch len(running) {
 	case 0:
-		return nil, fmt.Errorf("%w: start one with fettle run or fettle up, or name its directory with --state", api.ErrNoDaemon)
+		return nil, fmt.Errorf("%w: start one with fettle run or fettle up, or name its directory with --state or FETTLE_STATE", api.ErrNoDaemon)
 	case 1:
 		return client.New(running[0].Socket), nil
 	}
@@ -65,16 +65,16 @@ type running struct {
 
 // daemons are those of the registry that answer, by state directory.
 func daemons(ctx context.Context) ([]running, error) {
-	reg, err := registry()
-	if err != nil {
-		return nil, err
+	reg := registry()
+	if reg == "" {
+		return nil, nil
 	}
 	entries, err := os.ReadDir(reg)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("registry of daemons: %w", err)
+		return nil, fmt.Errorf("registry of daemons: %w; name the daemon's directory with --state or FETTLE_STATE", err)
 	}
 	var out []running
 	for _, e := range entries {
@@ -110,11 +110,11 @@ func poolsOf(ctx context.Context, socket string) ([]string, error) {
 	return names, nil
 }
 
-// registry is the directory in which daemons tell where they are.
-func registry() (string, error) {
+// registry is the directory in which daemons tell where they are; "" where this user has no place for it.
+func registry() string {
 	b, err := base()
 	if err != nil {
-		return "", err
+		return ""
 	}
-	return filepath.Join(b, "daemons"), nil
+	return filepath.Join(b, "daemons")
 }

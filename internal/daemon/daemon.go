@@ -182,13 +182,16 @@ func (d *daemon) run(ctx context.Context, pools []fettle.Pool) (err error) {
 	if err := d.begin(ctx, pools); err != nil {
 		return errors.Join(err, d.stopAll(false))
 	}
-	undo, err := publish(Record{
+	undo, unlisted, err := publish(Record{
 		PID: os.Getpid(), StateDir: d.o.StateDir, Socket: socket, Version: d.o.Version, Started: d.started,
 	}, d.o.Registry)
 	if err != nil {
 		return errors.Join(err, d.stopAll(false))
 	}
 	defer undo()
+	if unlisted != nil {
+		d.log.Warn("commands find this daemon only where they are told to: --state "+d.o.StateDir+", or FETTLE_STATE", "err", unlisted)
+	}
 	d.log.Info("daemon runs", "version", d.o.Version, "state", d.o.StateDir, "socket", socket, "router", d.routerPID())
 	if d.o.Ready != nil {
 		wg.Go(func() { d.o.Ready(client.New(socket)) })

@@ -95,7 +95,7 @@ func remember(stateDir string, pools []fettle.Pool) error {
 // releases it when the process dies, and asking for it takes nothing.
 func lock(stateDir string) (*os.File, error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w; name one that this user can make with --state DIR or FETTLE_STATE", err)
 	}
 	f, err := os.OpenFile(filepath.Join(stateDir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -145,31 +145,28 @@ func replace(path string, b []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// publish writes the record to the state directory and the registry; the returned function takes it back.
-func publish(r Record, registry string) (undo func(), err error) {
+// publish writes the record to the state directory and the registry; the returned function takes it back. The registry
+// only spares clients to be told where the daemon is: what is wrong with it is unlisted, and no error.
+func publish(r Record, registry string) (undo func(), unlisted, err error) {
 	b, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
-		return nil, fmt.Errorf("record of the daemon: %w", err)
+		return nil, nil, fmt.Errorf("record of the daemon: %w", err)
 	}
 	paths := []string{filepath.Join(r.StateDir, recordFile)}
-	if registry != "" {
-		if err := os.MkdirAll(registry, 0o700); err != nil {
-			return nil, fmt.Errorf("registry of daemons: %w", err)
-		}
-		paths = append(paths, filepath.Join(registry, digest(r.StateDir)+".json"))
+	if err := replace(paths[0], b); err != nil {
+		return nil, nil, fmt.Errorf("record of the daemon: %w", err)
 	}
-	undo = func() {
+	if registry != "" {
+		paths = append(paths, filepath.Join(registry, digest(r.StateDir)+".json"))
+		if unlisted = os.MkdirAll(registry, 0o700); unlisted == nil {
+			unlisted = replace(paths[1], b)
+		}
+	}
+	return func() {
 		for _, p := range paths {
 			_ = os.Remove(p) // a record without a daemon is ignored by all who read it
 		}
-	}
-	for _, p := range paths {
-		if err := replace(p, b); err != nil {
-			undo()
-			return nil, fmt.Errorf("record of the daemon: %w", err)
-		}
-	}
-	return undo, nil
+	}, unlisted, nil
 }
 
 func digest(s string) string {

@@ -144,9 +144,12 @@ func TestUnixListener(t *testing.T) {
 // The record is in the state directory and the registry while a daemon runs, and in neither after it.
 func TestRecord(t *testing.T) {
 	dir, reg := t.TempDir(), filepath.Join(t.TempDir(), "daemons")
-	undo, err := publish(Record{PID: 7, StateDir: dir, Socket: "/s"}, reg)
-	if err != nil {
-		t.Fatal(err)
+	undo, unlisted, err := publish(Record{PID: 7, StateDir: dir, Socket: "/s"}, reg)
+	if err != nil || unlisted != nil {
+		t.Fatal(err, unlisted)
+	}
+	if listed, _ := os.ReadDir(reg); len(listed) != 1 {
+		t.Errorf("in the registry: %v", listed)
 	}
 	if r, err := Find(dir); err != nil || r.PID != 7 || r.Socket != "/s" {
 		t.Errorf("found %+v, %v", r, err)
@@ -157,5 +160,25 @@ func TestRecord(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(reg); len(left) != 0 {
 		t.Errorf("left in the registry: %v", left)
+	}
+}
+
+// A user without a home has no registry: the daemon is found by its state directory.
+func TestRecordWithoutARegistry(t *testing.T) {
+	dir := t.TempDir()
+	none := filepath.Join(dir, "file")
+	if err := os.WriteFile(none, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	undo, unlisted, err := publish(Record{PID: 7, StateDir: dir}, filepath.Join(none, "daemons"))
+	if err != nil || unlisted == nil {
+		t.Fatalf("unlisted %v, %v", unlisted, err)
+	}
+	if r, err := Find(dir); err != nil || r.PID != 7 {
+		t.Errorf("found %+v, %v", r, err)
+	}
+	undo()
+	if _, err := Find(dir); err == nil {
+		t.Error("found after the end")
 	}
 }
