@@ -123,6 +123,9 @@ func (b *bursts) burst() {
 	if b.users == 0 {
 		length, budget = defaultLength, defaultBudget
 	}
+	if b.asked { // what is told of is of so long at least
+		length = max(length, defaultLength)
+	}
 	b.asked = false
 	b.mu.Unlock()
 	from := time.Now()

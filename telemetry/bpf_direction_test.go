@@ -132,12 +132,12 @@ func TestClientThatChoosesItsPort(t *testing.T) {
 func TestDirectionOfConnectionsOlderThanThePrograms(t *testing.T) {
 	newProbes(t) // skips
 	for _, family := range []string{"127.0.0.1:0", "[::1]:0"} {
-		if l, err := net.Listen("tcp", family); err != nil {
+		l, err := net.Listen("tcp", family)
+		if err != nil {
 			t.Log("not here: ", err)
 			continue
-		} else {
-			l.Close()
 		}
+		l.Close()
 		for _, backlog := range []int{0, 5} {
 			t.Run(fmt.Sprintf("%s backlog %d", family, backlog), func(t *testing.T) { olderThanPrograms(t, family, backlog) })
 		}

@@ -179,6 +179,7 @@ func netSend(address string, bytes, writes int) error {
 		return err
 	}
 	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute)) // what is stuck says where
 	echoed := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(io.Discard, c)
