@@ -51,6 +51,8 @@ bench-core:
 BENCHFLAGS ?=
 bench-telemetry:
 	$(GO) run ./bench/telemetry $(BENCHFLAGS)
+	$(GO) run ./bench/quote table bench/results/telemetry.json docs/telemetry.md
+	$(GO) run ./bench/quote plot bench/results/telemetry.json docs/plots/telemetry.svg
 
 # Workers of stress-ng (Debian's package) must show in the dimensions that test/stress/table.yaml names, and in no other.
 test-stress:

@@ -40,11 +40,11 @@ type config struct {
 }
 
 func full() *config {
-	return &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, pairs: 60, requests: 50_000, bytes: 12_000_000}
+	return &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, pairs: 60, requests: 50_000, bytes: 4_000_000}
 }
 
 func smoke() *config {
-	return &config{short: true, rounds: 2, instances: 50, settle: 2 * time.Second, window: 3 * time.Second, pairs: 2, requests: 50_000, bytes: 2_000_000}
+	return &config{short: true, rounds: 2, instances: 50, settle: 2 * time.Second, window: 3 * time.Second, pairs: 2, requests: 50_000, bytes: 1_000_000}
 }
 
 func main() {
@@ -92,16 +92,17 @@ func run(args []string) error {
 	r := report.New("telemetry")
 	for _, p := range chosen {
 		say("%s", p.name)
-		if err := p.run(ctx, c, r); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if err = p.run(ctx, c, r); err != nil {
+			err = fmt.Errorf("%s: %w", p.name, err)
+			break
 		}
 	}
 	r.End()
-	if err := r.Print(os.Stdout); err != nil {
-		return fmt.Errorf("print: %w", err)
+	if perr := r.Print(os.Stdout); perr != nil { // also of what was measured before an error
+		return errors.Join(err, fmt.Errorf("print: %w", perr))
 	}
-	if *out == "" {
-		return nil
+	if err != nil || *out == "" {
+		return err
 	}
 	return r.Write(*out)
 }
