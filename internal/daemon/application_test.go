@@ -61,7 +61,7 @@ func worker(dir string) int {
 				}
 			}
 			jobs.Inc()
-			depth.Set(o.Depth + float64(i%5))
+			depth.Set(o.Depth + float64(i%7)) // no scrape sees the same one again: each is a reading
 			time.Sleep(time.Duration(float64(time.Second) / o.Jobs))
 		}
 	}()
@@ -150,7 +150,7 @@ func workers(dir string, series ...fettle.Series) fettle.Pool {
 		Image:   fettle.Image{Command: []string{os.Args[0], "test-worker", dir}},
 		Metrics: &fettle.Metrics{Port: "$PORT", Every: fettle.Duration(time.Second), Series: series},
 		Detect: fettle.Detect{
-			Interval: fettle.Duration(250 * time.Millisecond), Learn: fettle.Duration(10 * time.Second),
+			Interval: fettle.Duration(250 * time.Millisecond), Learn: fettle.Duration(15 * time.Second), // some more than ten readings
 			Persist: fettle.Duration(time.Second),
 		},
 	}
