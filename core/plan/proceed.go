@@ -39,6 +39,12 @@ func (s *State) proceed(t *tally, o *operation, m *member) {
 	if creates(st.verb) && !s.mayCreate(t) {
 		return
 	}
+	if o.Kind == ft.Grow && !m.Alive && t.running > max(s.d.Pool.Size.Max, s.target()) {
+		if t.counted <= s.target() { // a brain that took over found more than there may be
+			s.clearAway(t)
+		}
+		return
+	}
 	if s.d.Journal != "" && st.verb.Disruptive() && !o.Begun && o.Kind != ft.Grow && o.Reason.Rule != "stop" {
 		return
 	}
