@@ -106,22 +106,32 @@ func Foreseen(p *ft.Pool, f *ft.Foreseen, now time.Time) bool {
 func workload(p *ft.Pool, c *Case) Answer {
 	retune := c.Knob && !c.Tried.Has(ft.Retune)
 	if c.Verdict.Level <= ft.Medium {
-		if retune {
+		settled := 2 * p.Heal.Watch.D() // a small change may still pass, and disturbs nobody meanwhile
+		switch {
+		case retune:
 			return Answer{Do: ft.Retune, Rule: "workload-tune", Text: "its workload changed: " + c.Subject}
+		case c.Harmed != "" || c.Stable >= settled:
+			return adapted(c, settled)
 		}
-		return Answer{Rule: "workload-changed", Text: "only its workload changed: " + c.Subject}
+		return Answer{Wait: settled - c.Stable, Rule: "workload-changed", Text: "only its workload changed: " + c.Subject}
 	}
 	switch {
 	case c.Reload && !c.Tried.Has(ft.Respecialize):
 		return Answer{Do: ft.Respecialize, Rule: "workload-respecialize", Text: "its workload changed (" + c.Subject + "): loads what this work needs, no reset"}
 	case retune:
 		return Answer{Do: ft.Retune, Rule: "workload-tune", Text: "its workload changed: " + c.Subject}
-	case c.Harmed != "":
-		return Answer{Rule: "workload-harmful", Text: "its workload changed (" + c.Subject + ") but it is not called normal: " + c.Harmed}
-	case c.Stable < p.Heal.Watch.D():
+	case c.Harmed == "" && c.Stable < p.Heal.Watch.D():
 		return Answer{Wait: p.Heal.Watch.D() - c.Stable, Rule: "workload-changed", Text: "only its workload changed: " + c.Subject}
 	}
-	return Answer{Rebaseline: true, Rule: "adapted", Text: fmt.Sprintf("its new workload is stable for %s and harms nothing: this is normal now", p.Heal.Watch)}
+	return adapted(c, p.Heal.Watch.D())
+}
+
+// adapted calls a workload normal that was stable for so long, unless it harms.
+func adapted(c *Case, stable time.Duration) Answer {
+	if c.Harmed != "" {
+		return Answer{Rule: "workload-harmful", Text: "its workload changed (" + c.Subject + ") but it is not called normal: " + c.Harmed}
+	}
+	return Answer{Rebaseline: true, Rule: "adapted", Text: fmt.Sprintf("its new workload is stable for %s and harms nothing: this is normal now", ft.Duration(stable))}
 }
 
 // instance climbs the ladder.

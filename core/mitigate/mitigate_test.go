@@ -94,7 +94,8 @@ func TestLadder(t *testing.T) {
 		{"a leak at medium, near its limit", sick(level(ft.Medium), within(time.Minute)), ft.Retune, "tune", false},
 
 		{"workload, medium", sick(cause(ft.WorkloadChanged), level(ft.Medium)), ft.Retune, "workload-tune", false},
-		{"workload, medium, no knob", sick(cause(ft.WorkloadChanged), level(ft.Medium), noKnob), 0, "workload-changed", false},
+		{"workload, medium, no knob", sick(cause(ft.WorkloadChanged), level(ft.Medium), noKnob, unstable), 0, "workload-changed", true},
+		{"workload, medium, no knob, harmful", sick(cause(ft.WorkloadChanged), level(ft.Medium), noKnob, harmful), 0, "workload-harmful", false},
 		{"workload, critical: reload", sick(cause(ft.WorkloadChanged)), ft.Respecialize, "workload-respecialize", false},
 		{"workload, critical: knob", sick(cause(ft.WorkloadChanged), tried(ft.Respecialize)), ft.Retune, "workload-tune", false},
 		{"workload, not stable yet", sick(cause(ft.WorkloadChanged), tried(ft.Respecialize, ft.Retune), unstable), 0, "workload-changed", true},

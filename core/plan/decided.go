@@ -175,6 +175,7 @@ func (m *member) adapting(e *ft.Intended) {
 	}
 	t := m.Story
 	t.Last, t.Peak, t.Acted, t.Meant, t.Light = "calling it normal", m.Verdict.Score, e.At, e.At, true
+	t.Means = min(t.Means+1, 100)
 }
 
 // declined notes what was said, so that it is said once.

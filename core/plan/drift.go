@@ -169,9 +169,14 @@ func (s *State) rebaseline(t *tally, m *member, d desire) {
 		t.decline(m, brakePrefix+"paused", "the pool is paused by "+s.d.By)
 		return
 	}
-	if at := m.Story; at != nil && !at.Meant.IsZero() && t.now.Sub(at.Meant) < vainFor*s.d.Pool.Heal.Watch.D() {
-		t.decline(m, "called-normal", "it was called normal already and still drifts: "+m.subject())
-		return
+	if at := m.Story; at != nil && at.Means > 0 {
+		// What changes again and again is called normal ever more rarely.
+		again := at.Meant.Add(time.Duration(min(vainFor, 1<<min(at.Means, 4))) * s.d.Pool.Heal.Watch.D())
+		if t.now.Before(again) {
+			t.wakeAt(again)
+			t.decline(m, "called-normal", "it was called normal already and still drifts: "+m.subject())
+			return
+		}
 	}
 	t.intend(ft.Action{Verb: ft.Rebaseline, Ref: m.In.Ref, Deadline: t.now.Add(admitTime), Reason: d.reason})
 }

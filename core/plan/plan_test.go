@@ -138,11 +138,24 @@ func TestWorkloadDriftIsAdaptedToNeverReset(t *testing.T) {
 	w.do(w.judge(2, ft.Critical, ft.WorkloadChanged))
 	w.run(30 * time.Second)
 	w.want("opened", "respecialize web-2: its workload changed", 1)
-	w.run(2 * time.Minute)
+	w.run(time.Minute)
 	w.want("intended", "rebaseline web-2: its new workload is stable for 30s and harms nothing", 1)
 	w.do(w.judge(2, ft.Steady, ft.CauseUnknown))
 	w.run(10 * time.Second)
 	w.want("recovered", "cured by calling it normal", 1)
+	w.want("intended", "drain", 0)
+}
+
+// What changes again and again is called normal ever more rarely: after 1, 2, 4 and then each 5 minutes.
+func TestWorkloadThatGoesOnChangingIsCalledNormalEverMoreRarely(t *testing.T) {
+	w := newWorld(t, webPool(4))
+	w.up()
+	w.run(2 * time.Minute)
+	w.do(w.judge(2, ft.Medium, ft.WorkloadChanged))
+	w.run(4 * time.Minute)
+	w.want("intended", "rebaseline web-2: its new workload is stable for 1m and harms nothing", 2)
+	w.run(16 * time.Minute)
+	w.want("intended", "rebaseline web-2", 6)
 	w.want("intended", "drain", 0)
 }
 

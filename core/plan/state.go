@@ -161,6 +161,7 @@ type story struct {
 	Ended time.Time `json:"ended,omitzero"` // when it ended
 	Light bool      `json:"light,omitempty"`
 	Meant time.Time `json:"meant,omitzero"`  // when it was last called normal
+	Means uint8     `json:"means,omitempty"` // how often it was
 	Fault bool      `json:"fault,omitempty"` // a hard fault, not drift
 }
 
