@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type pool struct {
 	sampler *telemetry.Sampler
 	front   fettle.Front  // nil where nothing is served
 	watch   *watch.Driver // nil where the instances are the process driver's
-	// baseline: what was learnt before could be used.
+	// baseline: what was learnt before is judged by.
 	baseline bool
 	cancel   context.CancelFunc
 	acts     context.CancelFunc // cuts actions off
@@ -69,7 +70,7 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 	if p.sampler, err = telemetry.New(d.log.With("pool", spec.Name), p.sources(&spec, caps.Source)...); err != nil {
 		return nil, err
 	}
-	judge, err := p.judge(ctx, &spec)
+	judge, err := p.judge(ctx, &spec, state)
 	if err != nil {
 		return nil, errors.Join(err, p.sampler.Close())
 	}
@@ -98,23 +99,47 @@ func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err erro
 	return p, nil
 }
 
-// judge makes the pool's judge, with what was learnt before where that still fits.
-func (p *pool) judge(ctx context.Context, spec *fettle.Pool) (*drift.Judge, error) {
+// judge makes the pool's judge, with what was learnt before where that still fits. What cannot be used is told only
+// where an instance had been judged by it.
+func (p *pool) judge(ctx context.Context, spec *fettle.Pool, was *plan.State) (*drift.Judge, error) {
 	j, err := p.newJudge(spec)
 	if err != nil {
 		return nil, err
 	}
 	learnt, err := p.d.store.Profile(ctx, spec.Name)
+	lost := err != nil || judged(was)
 	if err == nil && learnt != nil {
 		err = j.UnmarshalBinary(learnt)
 	}
 	if err != nil {
-		p.d.log.Warn("what was learnt cannot be used; it is learnt anew", "pool", spec.Name, "err", err)
+		if lost {
+			p.d.log.Warn("what was learnt cannot be used; it is learnt anew", "pool", spec.Name, "err", err)
+		}
 		return p.newJudge(spec) // the other may be half restored
 	}
 	j.Retell() // the journal may know of later verdicts than the checkpoint
-	p.baseline = learnt != nil
+	p.baseline = judges(j, max(spec.Size.Max, fettle.MostWatched))
 	return j, nil
+}
+
+// judged tells whether instances had been judged when the journal was last written, by the pool's own verdict where
+// none is left of them.
+func judged(s *plan.State) bool {
+	members := s.Members(nil)
+	if len(members) == 0 {
+		return s.Summary(time.Time{}).Verdict.Level != fettle.Learning
+	}
+	return slices.ContainsFunc(members, func(m plan.Member) bool { return m.Verdict.Level != fettle.Learning })
+}
+
+// judges tells whether a restored judge has learnt enough of an instance to judge it. Slots are the least that are free.
+func judges(j *drift.Judge, most int) bool {
+	for s := range most {
+		if j.FirstVerdict(fettle.Slot(s)) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pool) newJudge(spec *fettle.Pool) (*drift.Judge, error) {
