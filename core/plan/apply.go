@@ -258,7 +258,7 @@ func (s *State) judged(e *ft.Judged) {
 	v.Slot, v.Life, v.Why, v.Forecast = 0, 0, [4]ft.Contribution{}, ft.Forecast{}
 	s.d.Seen = true
 	if v.Pool || e.Ref.ID == "" {
-		s.d.Verdict, s.d.Text = v, e.Text
+		s.d.Verdict, s.d.Text, s.d.Evidence = v, e.Text, e.Evidence
 		return
 	}
 	m := s.life(e.Ref)

@@ -26,36 +26,37 @@ type State struct {
 
 // data is what a snapshot holds.
 type data struct {
-	Pool    ft.Pool        `json:"pool"`
-	Desired int            `json:"desired"`
-	Serial  uint32         `json:"serial"`    // the highest given to an instance
-	Action  uint64         `json:"action"`    // the highest given to an action
-	LastOp  ft.OperationID `json:"operation"` // the highest given to an operation
-	Members []*member      `json:"members"`   // by serial
-	Ops     []*operation   `json:"operations,omitempty"`
-	Loose   []*ft.Action   `json:"loose,omitempty"` // intended outside of operations
-	Groups  []group        `json:"groups,omitempty"`
-	Floor   size.Floor     `json:"floor,omitzero"`
-	Verdict ft.Verdict     `json:"verdict,omitzero"` // the pool's
-	Text    string         `json:"text,omitempty"`
-	Figures ft.Figures     `json:"figures,omitzero"`
-	Demand  ft.Demand      `json:"demand,omitzero"`
-	Spent   []disruption   `json:"spent,omitempty"`
-	Refused []refusal      `json:"refused,omitempty"`
-	Rebase  string         `json:"rebase,omitempty"` // accept or forget, for the whole pool
-	Rebased string         `json:"rebasedBy,omitempty"`
-	Create  creation       `json:"creation,omitzero"`
-	Began   time.Time      `json:"began,omitzero"`
-	Seen    bool           `json:"seen,omitempty"`    // frames came since Began
-	HoldOff bool           `json:"holdOff,omitempty"` // as said
-	Breaker bool           `json:"breaker,omitempty"` // as said
-	Calm    time.Time      `json:"calm,omitzero"`     // since when few enough look unhealthy
-	Paused  bool           `json:"paused,omitempty"`
-	By      string         `json:"pausedBy,omitempty"`
-	Stop    bool           `json:"stop,omitempty"`
-	Journal string         `json:"journal,omitempty"` // why it fails
-	Said    string         `json:"said,omitempty"`    // the last thing declined for the pool
-	Knobs   []knobRecord   `json:"knobs,omitempty"`
+	Pool     ft.Pool        `json:"pool"`
+	Desired  int            `json:"desired"`
+	Serial   uint32         `json:"serial"`    // the highest given to an instance
+	Action   uint64         `json:"action"`    // the highest given to an action
+	LastOp   ft.OperationID `json:"operation"` // the highest given to an operation
+	Members  []*member      `json:"members"`   // by serial
+	Ops      []*operation   `json:"operations,omitempty"`
+	Loose    []*ft.Action   `json:"loose,omitempty"` // intended outside of operations
+	Groups   []group        `json:"groups,omitempty"`
+	Floor    size.Floor     `json:"floor,omitzero"`
+	Verdict  ft.Verdict     `json:"verdict,omitzero"` // the pool's
+	Text     string         `json:"text,omitempty"`
+	Evidence []ft.Evidence  `json:"evidence,omitempty"`
+	Figures  ft.Figures     `json:"figures,omitzero"`
+	Demand   ft.Demand      `json:"demand,omitzero"`
+	Spent    []disruption   `json:"spent,omitempty"`
+	Refused  []refusal      `json:"refused,omitempty"`
+	Rebase   string         `json:"rebase,omitempty"` // accept or forget, for the whole pool
+	Rebased  string         `json:"rebasedBy,omitempty"`
+	Create   creation       `json:"creation,omitzero"`
+	Began    time.Time      `json:"began,omitzero"`
+	Seen     bool           `json:"seen,omitempty"`    // frames came since Began
+	HoldOff  bool           `json:"holdOff,omitempty"` // as said
+	Breaker  bool           `json:"breaker,omitempty"` // as said
+	Calm     time.Time      `json:"calm,omitzero"`     // since when few enough look unhealthy
+	Paused   bool           `json:"paused,omitempty"`
+	By       string         `json:"pausedBy,omitempty"`
+	Stop     bool           `json:"stop,omitempty"`
+	Journal  string         `json:"journal,omitempty"` // why it fails
+	Said     string         `json:"said,omitempty"`    // the last thing declined for the pool
+	Knobs    []knobRecord   `json:"knobs,omitempty"`
 }
 
 // creation is the brake on starts: pool-wide backoff after failed ones.

@@ -41,6 +41,7 @@ type Summary struct {
 	Operations                        []OperationView
 	Verdict                           ft.Verdict // the pool's own
 	VerdictText                       string
+	Evidence                          []ft.Evidence // of the verdict
 	Figures                           ft.Figures
 	Demand                            ft.Demand
 }
@@ -118,7 +119,7 @@ func (s *State) Members(dst []Member) []Member {
 func (s *State) Summary(now time.Time) Summary {
 	v := Summary{
 		Mode: s.d.Pool.Mode, Desired: s.target(), Running: s.sum.Running, Ready: s.sum.Ready, Drifting: s.sum.Drifting,
-		Paused: s.d.Paused, HoldOff: s.holdOff(now), Journal: s.d.Journal, Verdict: s.d.Verdict, VerdictText: s.d.Text,
+		Paused: s.d.Paused, HoldOff: s.holdOff(now), Journal: s.d.Journal, Verdict: s.d.Verdict, VerdictText: s.d.Text, Evidence: s.d.Evidence,
 		Figures: s.d.Figures, Demand: s.d.Demand,
 		DisruptionsLastHour: s.spent(now, false) + s.spent(now, true),
 	}

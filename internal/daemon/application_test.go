@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 			os.Exit(router.Main(os.Args[2:]))
 		case "test-worker":
 			os.Exit(worker(os.Args[2]))
+		case "test-caller":
+			os.Exit(caller(os.Args[2]))
 		}
 	}
 	os.Exit(m.Run())

@@ -10,15 +10,18 @@ import (
 	"github.com/fettle-dev/fettle/router"
 )
 
-// verdict is a verdict in the form of the API, without its evidence.
-func verdict(v *fettle.Verdict, text string) api.Verdict {
+// verdict is a verdict in the form of the API.
+func verdict(v *fettle.Verdict, text string, evidence []fettle.Evidence) api.Verdict {
 	out := api.Verdict{
 		Level: v.Level, Score: float64(v.Score), Cause: v.Cause, Extent: v.Extent, Channel: v.Channel, Text: text,
-		Evidence: []fettle.Evidence{}, Progress: float64(v.Progress),
+		Evidence: evidence, Progress: float64(v.Progress),
 		Parts: api.Parts{
 			SelfLoad: float64(v.SelfLoad), SelfResponse: float64(v.SelfResp), PeersLoad: float64(v.PeersLoad),
 			PeersResponse: float64(v.PeersResp), Categories: float64(v.Categories), Shared: float64(v.Shared),
 		},
+	}
+	if evidence == nil {
+		out.Evidence = []fettle.Evidence{}
 	}
 	if v.Since != 0 {
 		t := v.Since.Time()
@@ -30,7 +33,7 @@ func verdict(v *fettle.Verdict, text string) api.Verdict {
 func (p *pool) instance(m *plan.Member, first time.Duration) api.InstanceStatus {
 	in := api.InstanceStatus{
 		ID: m.ID, Generation: m.Generation, Phase: m.Phase, Label: m.Label, Work: m.Work.String(), PID: m.Scope.PID, Born: m.Born,
-		Verdict: verdict(&m.Verdict, m.Text), Weight: m.Weight, Settings: m.Settings, Knobs: m.Knobs,
+		Verdict: verdict(&m.Verdict, m.Text, m.Evidence), Weight: m.Weight, Settings: m.Settings, Knobs: m.Knobs,
 		Unavailable: p.sampler.Unavailable(m.Ref), Quiet: m.Quiet, Unresponsive: m.Unresponsive, Restarts: m.Restarts,
 		LastError: m.LastError,
 	}
@@ -39,9 +42,6 @@ func (p *pool) instance(m *plan.Member, first time.Duration) api.InstanceStatus 
 	}
 	if !m.Born.IsZero() {
 		in.Age = fettle.Duration(time.Since(m.Born))
-	}
-	if m.Evidence != nil {
-		in.Evidence = m.Evidence
 	}
 	in.Forecast = m.Forecast
 	if m.Verdict.Level == fettle.Learning && m.Phase == fettle.Ready {

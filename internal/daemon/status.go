@@ -146,7 +146,7 @@ func (p *pool) look(ctx context.Context) (seen, error) {
 	err := p.view(ctx, func(s *plan.State, j *drift.Judge) {
 		v.members = s.Members(nil)
 		v.summary = s.Summary(time.Now())
-		v.summary.Operations = slices.Clone(v.summary.Operations)
+		v.summary.Operations, v.summary.Evidence = slices.Clone(v.summary.Operations), slices.Clone(v.summary.Evidence)
 		v.pool = *s.Pool()
 		for i := range v.members {
 			m := &v.members[i]
@@ -175,7 +175,7 @@ func (p *pool) status(ctx context.Context) (api.PoolStatus, error) {
 		Name: p.name, Mode: m.Mode, Config: v.pool, Desired: m.Desired, Running: m.Running, Ready: m.Ready, Drifting: m.Drifting,
 		Paused: m.Paused, Degraded: m.Degraded, DegradedWhy: m.DegradedWhy, NextStart: m.NextStart, Breaker: m.Breaker, HoldOff: m.HoldOff,
 		Journal: m.Journal, DisruptionsLastHour: m.DisruptionsLastHour, Operations: []api.OperationStatus{},
-		Verdict: verdict(&m.Verdict, m.VerdictText), Figures: m.Figures, Demand: m.Demand, Instances: []api.InstanceStatus{},
+		Verdict: verdict(&m.Verdict, m.VerdictText, m.Evidence), Figures: m.Figures, Demand: m.Demand, Instances: []api.InstanceStatus{},
 	}
 	if what, is := p.loop.Stalled(time.Now()); is {
 		s.Stalled = what
