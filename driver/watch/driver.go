@@ -58,8 +58,11 @@ type Driver struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	memory  memory           // guarded by mu
+	looking sync.Mutex // locked before mu; held for as long as reading takes
+	memory  memory     // guarded by looking
+	sockets func(pid int) map[uint64]bool
+
+	mu      sync.Mutex       // held for moments
 	lives   map[ft.Ref]*life // guarded by mu: those that run
 	unheard []ending         // guarded by mu
 	wake    chan struct{}    // holds a token when there may be something unheard
@@ -68,12 +71,13 @@ type Driver struct {
 
 // life is a server that runs, or whose end was not told yet.
 type life struct {
-	in       ft.Instance
+	in       ft.Instance // written with the driver's mu held; its scope stays
 	proc     *procfs.Process
 	oomKills uint64 // of its group, when it was found
 	found    time.Time
 	place    string // that its selection names; empty where its program is its place
 	label    string // of that place
+	search   search // for where it listens; guarded by looking
 }
 
 type ending struct {
@@ -87,7 +91,7 @@ func Open(p *ft.Pool, o Options) (*Driver, error) {
 	if p.Watch == nil {
 		return nil, fmt.Errorf("pool %s says nothing of what to watch: %w", p.Name, ft.ErrInvalid)
 	}
-	d := &Driver{pool: p.Name, what: p.Watch.String(), log: o.Log, lives: map[ft.Ref]*life{}, wake: make(chan struct{}, 1)}
+	d := &Driver{pool: p.Name, what: p.Watch.String(), log: o.Log, lives: map[ft.Ref]*life{}, wake: make(chan struct{}, 1), sockets: socketsOf}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -109,7 +113,7 @@ func Open(p *ft.Pool, o Options) (*Driver, error) {
 		err = tooMany(len(seen))
 	}
 	if err == nil {
-		_, err = d.take(seen)
+		_, err = d.take(seen, time.Now())
 	}
 	if err != nil {
 		return fail(errors.Join(err, d.Close()))
@@ -180,7 +184,7 @@ func (d *Driver) Find(ctx context.Context, found func(ft.Instance)) error {
 		seen, young, err := d.find.look(time.Now())
 		if err == nil {
 			var fresh []ft.Instance
-			fresh, err = d.take(seen)
+			fresh, err = d.take(seen, time.Now())
 			for i := range fresh {
 				found(fresh[i])
 			}

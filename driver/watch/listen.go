@@ -13,43 +13,67 @@ import (
 	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
-// endpointOf is where a process listens: its lowest TCP port. Zero where it listens nowhere, or where that may not be
-// read.
-func endpointOf(pid int) ft.Endpoint {
-	mine := sockets(pid)
-	if len(mine) == 0 {
+// listeners are the TCP sockets of this network namespace that listen, as of one look. They are read when they are first
+// asked for.
+type listeners struct {
+	sockets func(pid int) map[uint64]bool // the inodes of a process's sockets
+	all     []listener
+	read    bool
+}
+
+type listener struct {
+	at    netip.AddrPort
+	inode uint64
+}
+
+// of is where a process of this network namespace listens: its lowest port. Zero where it listens nowhere, or where that
+// may not be read.
+func (l *listeners) of(pid int) ft.Endpoint {
+	if !l.read {
+		l.fill()
+	}
+	if len(l.all) == 0 {
 		return ft.Endpoint{}
 	}
-	var ports []netip.AddrPort
-	for _, table := range []string{"net/tcp", "net/tcp6"} {
-		f, err := os.Open(procfs.Path(pid, table))
-		if err != nil {
-			continue
+	mine := l.sockets(pid)
+	var at netip.AddrPort
+	for _, s := range l.all {
+		if mine[s.inode] && (!at.IsValid() || s.at.Port() < at.Port()) {
+			at = s.at
 		}
-		s := bufio.NewScanner(f)
-		for s.Scan() {
-			if at, inode, ok := parseListener(s.Text()); ok && mine[inode] {
-				ports = append(ports, at)
-			}
-		}
-		f.Close()
 	}
-	if len(ports) == 0 {
+	if !at.IsValid() {
 		return ft.Endpoint{}
 	}
-	at := slices.MinFunc(ports, func(a, b netip.AddrPort) int { return int(a.Port()) - int(b.Port()) })
 	host := at.Addr()
-	if host.IsUnspecified() {
+	switch {
+	case host.IsUnspecified() && host.Is6():
+		host = netip.IPv6Loopback()
+	case host.IsUnspecified():
 		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if at.Addr().Is6() {
-			host = netip.IPv6Loopback()
-		}
 	}
 	return ft.Endpoint{Network: "tcp", Address: netip.AddrPortFrom(host, at.Port()).String()}
 }
 
-// sockets are the inodes of a process's sockets.
-func sockets(pid int) map[uint64]bool {
+func (l *listeners) fill() {
+	l.read = true
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		f, err := os.Open(table)
+		if err != nil {
+			continue // a kernel without IPv6
+		}
+		s := bufio.NewScanner(f)
+		for s.Scan() {
+			if at, inode, ok := parseListener(s.Text()); ok {
+				l.all = append(l.all, listener{at, inode})
+			}
+		}
+		f.Close()
+	}
+}
+
+// socketsOf are the inodes of a process's sockets.
+func socketsOf(pid int) map[uint64]bool {
 	es, err := os.ReadDir(procfs.Path(pid, "fd"))
 	if err != nil {
 		return nil

@@ -85,23 +85,23 @@ func replace(path string, b []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// name gives the server the name that it had; else, with the next generation, that of one that ended in its place; else
-// a new one. It tells whether it gave one.
-func (m *memory) name(pool ft.PoolName, s *sighting, boot string, taken func(ft.InstanceID) bool) (ft.Ref, bool) {
+// name gives the server, whose name n lacks, the name that it had; else, with the next generation, that of one that ended
+// in its place; else a new one. It tells whether it gave one.
+func (m *memory) name(pool ft.PoolName, n named, taken func(ft.InstanceID) bool) (ft.Ref, bool) {
 	for i := range m.Names {
-		if n := &m.Names[i]; n.PID == s.stat.PID && n.Start == s.stat.Start && n.Boot == boot {
-			return n.Ref, false
+		if o := &m.Names[i]; o.PID == n.PID && o.Start == n.Start && o.Boot == n.Boot {
+			return o.Ref, false
 		}
 	}
 	for i := range m.Names {
-		if n := &m.Names[i]; n.Place == s.place && !taken(n.ID) && !n.lives(boot) {
-			n.Generation++
-			n.PID, n.Start, n.Boot = s.stat.PID, s.stat.Start, boot
-			return n.Ref, true
+		if o := &m.Names[i]; o.Place == n.Place && !taken(o.ID) && !o.lives(n.Boot) {
+			o.Generation++
+			o.PID, o.Start, o.Boot = n.PID, n.Start, n.Boot
+			return o.Ref, true
 		}
 	}
 	m.Serial++
-	n := named{Ref: ft.Ref{ID: ft.NewInstanceID(pool, m.Serial), Generation: 1}, Place: s.place, PID: s.stat.PID, Start: s.stat.Start, Boot: boot}
+	n.Ref = ft.Ref{ID: ft.NewInstanceID(pool, m.Serial), Generation: 1}
 	m.Names = append(m.Names, n)
 	if len(m.Names) > mostNames {
 		i := slices.IndexFunc(m.Names, func(n named) bool { return !taken(n.ID) })

@@ -3,7 +3,9 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,20 +25,62 @@ type sighting struct {
 }
 
 // take names the servers that are new, follows them, and returns them, and those of which more is known now. More than
-// can be watched are left.
-func (d *Driver) take(seen []sighting) ([]ft.Instance, error) {
+// can be watched are left. What it reads of the kernel it reads without mu, for that may take long.
+func (d *Driver) take(seen []sighting, now time.Time) ([]ft.Instance, error) {
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	known := d.known()
+	ports := listeners{sockets: d.sockets}
+	news := renew(known, &ports, now)
+	lives, err := d.meet(seen, known, &ports, now)
+	fresh, changed := d.settle(news, lives)
+	if changed {
+		err = errors.Join(err, d.memory.save(d.path))
+	}
+	return fresh, err
+}
+
+// known are the servers that run, and those whose end was not told yet.
+func (d *Driver) known() []*life {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
-	fresh, changed := d.renew()
+	return slices.Collect(maps.Values(d.lives))
+}
+
+// news is what became known of a server.
+type news struct {
+	*life
+	became *program    // nil for the same
+	at     ft.Endpoint // zero for nothing new
+}
+
+// renew looks again at servers that were found lately, or that do not listen yet.
+func renew(known []*life, ports *listeners, now time.Time) (out []news) {
+	for _, l := range known {
+		n := news{life: l}
+		if now.Sub(l.found) <= comesUpWithin {
+			n.became = l.becomes()
+		}
+		if n.became != nil {
+			l.search = search{} // its first look came too early
+		}
+		n.at = l.listens(ports, now)
+		if n.became != nil || n.at.Network != "" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// meet follows the servers that are not known, and reads all of them but their names.
+func (d *Driver) meet(seen []sighting, known []*life, ports *listeners, now time.Time) (lives []*life, err error) {
 	for i := range seen {
 		s := &seen[i]
-		if d.knows(s) {
+		if slices.ContainsFunc(known, s.is) {
 			continue
 		}
-		if len(d.lives) >= ft.MostWatched {
-			err = tooMany(len(seen))
-			break
+		if len(known)+len(lives) >= ft.MostWatched {
+			return lives, errors.Join(err, tooMany(len(seen)))
 		}
 		p, perr := procfs.Follow(s.stat.PID, s.stat.Start)
 		if errors.Is(perr, procfs.ErrGone) {
@@ -47,57 +91,63 @@ func (d *Driver) take(seen []sighting) ([]ft.Instance, error) {
 			continue
 		}
 		prog := programOf(s.stat.PID)
-		place := s.place
-		if place == "" {
-			s.place = prog.id
-		}
-		ref, isNew := d.memory.name(d.pool, s, d.boot, d.runs)
-		changed = changed || isNew
-		l := &life{proc: p, oomKills: s.group.oomKills(), found: time.Now(), place: place, label: s.label}
+		l := &life{proc: p, oomKills: s.group.oomKills(), found: now, place: s.place, label: s.label}
 		l.in = ft.Instance{
-			Ref: ref, Digest: prog.id, Label: label(s.label, &prog), Born: bornAt(s.stat.Start),
+			Digest: prog.id, Label: label(s.label, &prog), Born: bornAt(s.stat.Start),
 			Scope: ft.Scope{
 				PID: s.stat.PID, StartTime: s.stat.Start, BootID: d.boot,
 				CgroupV2: s.group.v2, CgroupV1: s.group.v1, NetNS: foreignNetNS(s.stat.PID),
 			},
 		}
-		l.listens()
+		l.in.Endpoint = l.listens(ports, now)
+		lives = append(lives, l)
+	}
+	return lives, err
+}
+
+// settle enters what became known and who is new, with their names. It tells whether the memory changed.
+func (d *Driver) settle(known []news, lives []*life) (fresh []ft.Instance, changed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range known {
+		in := &n.in
+		if in.Exit != nil || d.lives[in.Ref] != n.life {
+			continue // it ended in between
+		}
+		if n.became != nil {
+			in.Digest, in.Label = n.became.id, label(n.label, n.became)
+			if n.place == "" {
+				d.memory.moved(in.Ref, in.Digest)
+				changed = true
+			}
+		}
+		if n.at.Network != "" {
+			in.Endpoint = n.at
+		}
+		fresh = append(fresh, *in)
+	}
+	for _, l := range lives {
+		if d.ctx.Err() != nil {
+			_ = l.proc.Close() // nobody follows it
+			continue
+		}
+		n := named{Place: l.place, PID: l.in.Scope.PID, Start: l.in.Scope.StartTime, Boot: d.boot}
+		if n.Place == "" {
+			n.Place = l.in.Digest
+		}
+		ref, isNew := d.memory.name(d.pool, n, d.runs)
+		changed = changed || isNew
+		l.in.Ref = ref
 		d.lives[ref] = l
 		d.attend(l)
 		fresh = append(fresh, l.in)
 	}
-	if changed {
-		err = errors.Join(err, d.memory.save(d.path))
-	}
-	return fresh, err
+	return fresh, changed
 }
 
-// renew looks again at servers that were found lately, and returns those of which more is known now. The caller holds mu.
-func (d *Driver) renew() (more []ft.Instance, moved bool) {
-	for _, l := range d.lives {
-		if l.in.Exit != nil || time.Since(l.found) > comesUpWithin {
-			continue
-		}
-		became, at := l.becomes(), l.listens()
-		if became || at {
-			more = append(more, l.in)
-		}
-		if became && l.place == "" {
-			d.memory.moved(l.in.Ref, l.in.Digest)
-			moved = true
-		}
-	}
-	return more, moved
-}
-
-// knows tells whether the server is followed already. The caller holds mu.
-func (d *Driver) knows(s *sighting) bool {
-	for _, l := range d.lives {
-		if l.in.Scope.PID == s.stat.PID && l.in.Scope.StartTime == s.stat.Start {
-			return true
-		}
-	}
-	return false
+// is tells whether the server is this one.
+func (s *sighting) is(l *life) bool {
+	return l.in.Scope.PID == s.stat.PID && l.in.Scope.StartTime == s.stat.Start
 }
 
 // runs tells whether the name is taken by a server that runs, or whose end was not told yet. The caller holds mu.
@@ -134,30 +184,47 @@ func (d *Driver) attend(l *life) {
 	})
 }
 
-// comesUpWithin is how long after a server was found it is looked at again: a script may become the server that it
-// starts, and the server may begin to listen.
+// comesUpWithin is how long after a server was found it is looked at again, for a script may become the server that it
+// starts.
 const comesUpWithin = time.Minute
 
-// becomes tells whether the server runs another program than it was found with.
-func (l *life) becomes() bool {
+// becomes is the program that the server runs, nil where it is the one that it was found with.
+func (l *life) becomes() *program {
 	if len(commandLine(l.in.Scope.PID)) == 0 {
-		return false // it is ending
+		return nil // it is ending
 	}
 	p := programOf(l.in.Scope.PID)
 	if p.id == l.in.Digest || l.proc.Dying() {
-		return false
+		return nil
 	}
-	l.in.Digest, l.in.Label = p.id, label(l.label, &p)
-	return true
+	return &p
 }
 
-// listens looks where the server listens, unless that is known. It tells whether that is new.
-func (l *life) listens() bool {
-	if l.in.Endpoint.Network != "" || l.in.Scope.NetNS != "" {
+// listens looks where the server listens, unless that is known or was looked for lately.
+func (l *life) listens(ports *listeners, now time.Time) ft.Endpoint {
+	if l.in.Endpoint.Network != "" || l.in.Scope.NetNS != "" || !l.search.due(now) {
+		return ft.Endpoint{}
+	}
+	return ports.of(l.in.Scope.PID)
+}
+
+// search is when it is looked for where a server listens: the longer it listens nowhere, the more seldom. One that never
+// does so, a worker, costs next to nothing; one that begins late is found within longestSearch.
+type search struct {
+	next time.Time
+	wait time.Duration
+}
+
+const longestSearch = time.Minute
+
+// due tells whether it is time, and sets the next one.
+func (s *search) due(now time.Time) bool {
+	if now.Before(s.next) {
 		return false
 	}
-	l.in.Endpoint = endpointOf(l.in.Scope.PID)
-	return l.in.Endpoint.Network != ""
+	s.wait = min(max(2*s.wait, lookSoon), longestSearch)
+	s.next = now.Add(s.wait)
+	return true
 }
 
 // clockTick is in what the kernel counts start times towards programs: USER_HZ, 100 on all that Go runs on.

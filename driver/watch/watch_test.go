@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -317,14 +318,14 @@ func TestANumberThatPassedToAnotherProcess(t *testing.T) {
 	o := opened(t, ft.Watch{PIDs: []int{c.Process.Pid}}, t.TempDir())
 	// As a look would see it that began before the number passed on.
 	s.Start--
-	fresh, err := o.take([]sighting{{stat: s}})
+	fresh, err := o.take([]sighting{{stat: s}}, time.Now())
 	if err != nil || len(fresh) != 0 {
 		t.Errorf("took %v, %v", fresh, err)
 	}
 	// And as the memory has it: the same number, another start.
 	m := memory{Serial: 1, Names: []named{{Ref: ft.Ref{ID: "web-1", Generation: 1}, Place: "x", PID: s.PID, Start: s.Start, Boot: o.boot}}}
 	s.Start++
-	ref, fresh2 := m.name("web", &sighting{place: "y", stat: s}, o.boot, func(ft.InstanceID) bool { return false })
+	ref, fresh2 := m.name("web", named{Place: "y", PID: s.PID, Start: s.Start, Boot: o.boot}, func(ft.InstanceID) bool { return false })
 	if ref.ID != "web-2" || !fresh2 {
 		t.Errorf("it was taken for %s", ref)
 	}
@@ -363,6 +364,98 @@ func TestWhereAServerListensIsFound(t *testing.T) {
 		ins := o.list()
 		return len(ins) == 1 && ins[0].Endpoint.String() == fmt.Sprintf("tcp:127.0.0.1:%d", port)
 	})
+}
+
+// Servers that never listen are asked where they do ever more seldom, and one that begins late is found within a minute.
+func TestAServerThatDoesNotListen(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("python3 is not installed here")
+	}
+	c := exec.Command("python3", "-c", "import socket, time\ninput()\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\ntime.sleep(1000)")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", "127.0.0.1:0") // so that somebody listens here
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	d, err := Open(poolOf(ft.Watch{PIDs: []int{c.Process.Pid}}), Options{StateDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	asked := 0
+	d.sockets = func(pid int) map[uint64]bool { asked++; return socketsOf(pid) }
+	now := time.Now()
+	look := func(to time.Time) (found string) {
+		for ; now.Before(to); now = now.Add(lookEvery) {
+			seen, _, err := d.find.look(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fresh, err := d.take(seen, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, in := range fresh {
+				found = in.Endpoint.String()
+			}
+		}
+		return found
+	}
+	look(now.Add(time.Hour))
+	if asked < 60 || asked > 70 {
+		t.Errorf("in an hour of %d looks it was asked %d times; want once a minute, and some more at first", time.Hour/lookEvery, asked)
+	}
+	var port int
+	if _, err := in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fscan(out, &port); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := look(now.Add(time.Minute+lookEvery)), fmt.Sprintf("tcp:127.0.0.1:%d", port); got != want {
+		t.Errorf("a minute after it began to listen at %s, it was found at %q", want, got)
+	}
+}
+
+// Whoever asks what runs, or hears of an end, does not wait for what a look reads.
+func TestASlowLookHoldsUpNobody(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0") // so that somebody listens here
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	c := server(t, mark(t))
+	o := opened(t, ft.Watch{PIDs: []int{c.Process.Pid}}, t.TempDir())
+	in, out := make(chan struct{}), make(chan struct{})
+	o.looking.Lock()
+	o.sockets = func(int) map[uint64]bool {
+		select {
+		case in <- struct{}{}:
+		default:
+		}
+		<-out
+		return nil
+	}
+	o.looking.Unlock()
+	<-in
+	_ = c.Process.Kill()
+	o.hears("web-1 killed by signal 9")
+	if got := o.list(); len(got) != 0 {
+		t.Errorf("listed after the end: %v", got)
+	}
+	close(out)
 }
 
 // A script that becomes the server that it starts is found as what it became.
