@@ -34,6 +34,7 @@ type attachment struct {
 	detached    bool
 	fresh       bool // raw was read and not taken yet
 	late        bool // it blocked: what it reads is of no tick
+	passed      int  // rounds that were cut short before the end of its turn, since the last reading
 	fault       error
 	ableTo      ft.Dims // of the source's dimensions
 	unavailable ft.Unavailable
@@ -101,6 +102,9 @@ func (a *attachment) work(now time.Time) {
 	a.held, a.pace = false, pace
 	a.fault = err
 	a.fresh = err == nil && !a.late
+	if !a.late {
+		a.passed = 0
+	}
 	a.late = false
 	gone := a.detached
 	a.mu.Unlock()
@@ -188,6 +192,24 @@ func (a *attachment) take() (fresh bool, at time.Time, fault error) {
 
 var errBlocks = errors.New("its reader blocks")
 
+// passedOver is why there is no reading where a round was cut short.
+const passedOver = "left out this time: other readings took too long"
+
+// pass notes that a round was cut short before its turn, or in it.
+func (a *attachment) pass() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.fresh {
+		a.passed++
+	}
+}
+
+func (a *attachment) passes() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.passed
+}
+
 // turned tells whether a fault began or ended.
 func (a *attachment) turned(fault error) bool {
 	was := a.lastFault
@@ -218,8 +240,22 @@ type Pacer interface {
 // missing is what cannot be measured, once that is known.
 func (a *attachment) missing() (ft.Unavailable, bool) {
 	a.mu.Lock()
-	known, reporter := a.unavailable, a.reporter
+	known, reporter, why := a.unavailable, a.reporter, ""
+	switch {
+	case a.held && a.late:
+		why = errBlocks.Error()
+	case a.passed > 0:
+		why = passedOver
+	}
 	a.mu.Unlock()
+	if why != "" {
+		all := ft.Unavailable{}
+		for _, d := range a.source.dims {
+			all[d.Name] = why
+		}
+		maps.Copy(all, known) // what can never be told has that reason
+		return all, true
+	}
 	if known == nil || reporter == nil {
 		return known, known != nil
 	}

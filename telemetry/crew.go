@@ -8,7 +8,8 @@ import (
 )
 
 // crew makes the readings on a worker, a goroutine that is woken once a round. When a reading blocks, a new worker
-// takes over behind it, and the old one ends when it is let go.
+// takes over behind it, and the old one ends when it is let go. With each one that blocks, the patience with the next is
+// halved, and a round that takes too long is cut short: however many block, a tick comes.
 type crew struct {
 	worker *worker
 	timer  *time.Timer
@@ -66,33 +67,46 @@ func (w *worker) round() bool {
 	return !w.left
 }
 
-// run does the jobs and returns when all are done or blocked.
-func (c *crew) run(jobs []*attachment, now time.Time) {
+// run does the jobs and returns when all are done or blocked, or when the round is over: then it gives the jobs that were
+// not done, of which the first may be under way.
+func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
 	if len(jobs) == 0 {
-		return
+		return nil
 	}
 	if c.worker == nil {
 		c.worker = c.hire()
 	}
 	c.worker.begin(jobs, now)
-	seen := -1
+	began, wait, seen := time.Now(), patience, -1
 	for {
-		c.timer.Reset(patience / 2)
+		rest := roundPatience - time.Since(began)
+		c.timer.Reset(min(wait/2, max(rest, 0)))
 		select {
 		case <-c.worker.done:
 			c.timer.Stop()
-			return
+			return nil
 		case <-c.timer.C:
 		}
-		at, blocked := c.worker.leave(seen)
+		over := time.Since(began) >= roundPatience
+		at, blocked := c.worker.leave(seen, over)
 		if !blocked {
 			seen = at
+			if over {
+				<-c.worker.done // it is past the last job
+				return nil
+			}
 			continue
 		}
-		jobs = jobs[at+1:]
+		c.worker = nil
+		if over {
+			return jobs[at:]
+		}
+		if jobs = jobs[at+1:]; len(jobs) == 0 {
+			return nil
+		}
 		c.worker = c.hire()
 		c.worker.begin(jobs, now)
-		seen = -1
+		wait, seen = max(wait/2, leastPatience), -1
 	}
 }
 
@@ -101,11 +115,11 @@ func (w *worker) begin(jobs []*attachment, now time.Time) {
 	w.wake <- struct{}{}
 }
 
-// leave gives the worker up if it still is in the job in which it was seen before.
-func (w *worker) leave(seen int) (at int, blocked bool) {
+// leave gives the worker up if it still is in the job in which it was seen before or, when the round is over, in any.
+func (w *worker) leave(seen int, over bool) (at int, blocked bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.at == seen && w.at < len(w.jobs) {
+	if (over || w.at == seen) && w.at < len(w.jobs) {
 		w.left = true
 		close(w.wake)
 	}

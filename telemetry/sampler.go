@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,10 @@ import (
 const (
 	// patience is how long one reader may take before the others go on without it.
 	patience = 400 * time.Millisecond
+	// leastPatience is how long one may take after many others blocked in the same round.
+	leastPatience = 25 * time.Millisecond
+	// roundPatience is how long all readers may take together; who did not get a turn is the first in the next round.
+	roundPatience = time.Second
 	// longSpan is how many usual intervals a row may cover before its rates tell nothing.
 	longSpan = 5
 	// attachAgain is how long an instance that could not be attached to is left alone.
@@ -38,6 +43,7 @@ type Sampler struct {
 	usual   time.Duration // between Samples
 	round   uint64
 	pending []*attachment
+	cut     bool // the last round was cut short
 
 	mu      sync.Mutex
 	members map[ft.Ref]*member
@@ -133,7 +139,7 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 	s.tick(at)
 	s.crew.runBatches(ctx, now, s.sources)
 	s.enlist(at, members)
-	s.crew.run(s.pending, now)
+	s.passOver(s.crew.run(s.pending, now))
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}
@@ -177,6 +183,24 @@ func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 			if a.ready(now) && a.source.ready() {
 				s.pending = append(s.pending, a)
 			}
+		}
+	}
+	if s.cut {
+		slices.SortStableFunc(s.pending, func(a, b *attachment) int { return cmp.Compare(b.passes(), a.passes()) })
+	}
+}
+
+// passOver notes whom a round that was cut short did not come to.
+func (s *Sampler) passOver(left []*attachment) {
+	for _, a := range left {
+		a.pass()
+	}
+	if cut := len(left) > 0; cut != s.cut {
+		s.cut = cut
+		if cut {
+			s.log.Warn("a round of readings was cut short", "left out", len(left), "of", len(s.pending), "after", roundPatience)
+		} else {
+			s.log.Info("rounds of readings are whole again")
 		}
 	}
 }
