@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/fettle-dev/fettle/bench/internal/report"
@@ -43,6 +44,9 @@ func run(args []string) error {
 		if out, err = quoted(string(doc), args[1], r.Markdown()); err != nil {
 			return fmt.Errorf("%s: %w", args[2], err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Dir(args[2]), 0o755); err != nil { //nolint:gosec // the same
+		return fmt.Errorf("write %s: %w", args[2], err)
 	}
 	if err := os.WriteFile(args[2], []byte(out), 0o644); err != nil { //nolint:gosec // a document for all to see
 		return fmt.Errorf("write %s: %w", args[2], err)

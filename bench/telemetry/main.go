@@ -31,25 +31,33 @@ type config struct {
 	short     bool
 	rounds    int           // of what is repeated; pairs where two things are compared
 	instances int           // of many
-	settle    time.Duration // before many is measured: the slowest collector's interval
 	window    time.Duration // one round of many
-	pairs     int           // of runs of redis-benchmark
+	every     time.Duration // of the working set
+	waves     int           // intervals of it in which the working sets of all instances are measured
+	cycles    int           // of sessions with Redis
+	session   time.Duration // how long runs of redis-benchmark follow each other in one
 	requests  int           // of one run of each of its tests
 	bytes     int           // of one run of dd
 	dir       string        // for what is built
 }
 
 func full() *config {
-	return &config{rounds: 11, instances: 1000, settle: 40 * time.Second, window: time.Minute, pairs: 60, requests: 50_000, bytes: 4_000_000}
+	return &config{
+		rounds: 11, instances: 1000, window: 10 * time.Second, every: 30 * time.Second, waves: 8,
+		cycles: 6, session: 5 * time.Second, requests: 50_000, bytes: 8_000_000,
+	}
 }
 
 func smoke() *config {
-	return &config{short: true, rounds: 2, instances: 50, settle: 2 * time.Second, window: 3 * time.Second, pairs: 2, requests: 50_000, bytes: 1_000_000}
+	return &config{
+		short: true, rounds: 2, instances: 50, window: 2 * time.Second, every: 2 * time.Second, waves: 2,
+		cycles: 1, session: time.Second, requests: 20_000, bytes: 1_000_000,
+	}
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == workerArg {
-		worker()
+	if len(os.Args) == 3 && os.Args[1] == workerArg {
+		worker(os.Args[2])
 		return
 	}
 	if err := run(os.Args[1:]); err != nil {
@@ -65,7 +73,7 @@ func run(args []string) error {
 	only := f.String("only", "", "comma-separated parts: base, many, redis, bursts; writes no file unless -out is given")
 	out := f.String("out", "", "where to write the JSON (default bench/results/telemetry.json)")
 	rounds := f.Int("rounds", 0, "rounds of each measurement, pairs where two are compared (default 11; 2 with -short)")
-	pairs := f.Int("pairs", 0, "pairs of runs of redis-benchmark, watched and not (default 60; 2 with -short)")
+	cycles := f.Int("cycles", 0, "cycles of sessions with Redis, watched and not (default 6; 1 with -short)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -75,7 +83,7 @@ func run(args []string) error {
 	if *short {
 		c = smoke()
 	}
-	c.rounds, c.pairs = cmp.Or(*rounds, c.rounds), cmp.Or(*pairs, c.pairs)
+	c.rounds, c.cycles = cmp.Or(*rounds, c.rounds), cmp.Or(*cycles, c.cycles)
 	chosen, err := choose(*only)
 	if err != nil {
 		return err
@@ -90,21 +98,33 @@ func run(args []string) error {
 	}
 	defer func() { _ = os.RemoveAll(c.dir) }() // only of what was built
 	r := report.New("telemetry")
-	for _, p := range chosen {
-		say("%s", p.name)
-		if err = p.run(ctx, c, r); err != nil {
-			err = fmt.Errorf("%s: %w", p.name, err)
+	err = measure(ctx, c, chosen, r)
+	r.End()
+	if perr := r.Print(os.Stdout); perr != nil {
+		err = errors.Join(err, fmt.Errorf("print: %w", perr))
+	}
+	if *out != "" && len(r.Rows) > 0 && ctx.Err() == nil { // one that was broken off replaces no other
+		err = errors.Join(err, r.Write(*out))
+	}
+	return err
+}
+
+// measure makes the parts. One that fails keeps no other from being measured; what it brought before stays in the report.
+func measure(ctx context.Context, c *config, chosen []part, r *report.Report) error {
+	var errs []error
+	for i, p := range chosen {
+		say("%s (part %d of %d)", p.name, i+1, len(chosen))
+		from := time.Now()
+		if err := p.run(ctx, c, r); err != nil {
+			r.Note("%s: failed: %v", p.name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+		if ctx.Err() != nil {
 			break
 		}
+		say("%s took %s", p.name, time.Since(from).Round(time.Second))
 	}
-	r.End()
-	if perr := r.Print(os.Stdout); perr != nil { // also of what was measured before an error
-		return errors.Join(err, fmt.Errorf("print: %w", perr))
-	}
-	if err != nil || *out == "" {
-		return err
-	}
-	return r.Write(*out)
+	return errors.Join(errs...)
 }
 
 func choose(only string) ([]part, error) {

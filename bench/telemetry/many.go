@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,17 +58,27 @@ func (l *looker) look(ctx context.Context, span time.Duration, probes *programs)
 	return used{cpuTime() - from, probes.runTime() - fromProbes}, nil
 }
 
-// measured tells how many of the instances have a value in the column.
-func (l *looker) measured(name string) (n int) {
-	c := l.frame.Schema.Index(name)
-	for r := range l.members {
-		if v := 0.; c >= 0 {
-			if v = l.frame.Value(r, c); v == v { // no NaN
-				n++
+// told says of how many instances there is what: a column of each source, and destinations.
+func (l *looker) told(p *telemetry.Probes) string {
+	var out []string
+	for _, name := range []string{ft.DimCPU, ft.DimNetOut, ft.DimCalls, ft.DimAnon, ft.DimThrottle, ft.DimPressMem, ft.DimWSS, messagesColumn} {
+		n := 0
+		if c := l.frame.Schema.Index(name); c >= 0 {
+			for r := range l.members {
+				if !math.IsNaN(l.frame.Value(r, c)) {
+					n++
+				}
 			}
 		}
+		out = append(out, fmt.Sprintf("%s %d", name, n))
 	}
-	return n
+	n := 0
+	for _, in := range l.members {
+		if len(p.Destinations(in.Ref)) > 0 {
+			n++
+		}
+	}
+	return strings.Join(append(out, fmt.Sprintf("destinations %d", n)), ", ")
 }
 
 // cpuTime is the CPU time of this program, in user and kernel mode.
@@ -78,18 +90,38 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// everything is the name of the whole set.
+const everything = "everything but system calls"
+
+// messagesColumn is made of a metric that workers serve.
+const messagesColumn = "messages"
+
+// wholePool has the settings of the whole set: the defaults, and a metric of the application.
+func wholePool(c *config) *ft.Pool {
+	p := &ft.Pool{Metrics: &ft.Metrics{Series: []ft.Series{{Metric: messagesMetric, Column: messagesColumn}}}}
+	p.Telemetry.WorkingSet.Every = ft.Duration(c.every)
+	p.Defaults()
+	return p
+}
+
+// scene is what is watched, and who counts what that costs.
+type scene struct {
+	*workers
+	probes   *telemetry.Probes
+	programs *programs
+}
+
 // set is sources whose cost together is measured.
 type set struct {
 	name    string
 	sources func() []ft.Source
-	settle  time.Duration
 	whole   bool // it is everything but system calls
 }
 
 // many measures the CPU of sampling up to c.instances at 1 Hz, source by source.
 func many(ctx context.Context, c *config, r *report.Report) (err error) {
 	say("many: starting %d processes", c.instances)
-	w, err := start(c.instances)
+	w, err := start(ctx, c.instances)
 	if err != nil {
 		return err
 	}
@@ -103,23 +135,23 @@ func many(ctx context.Context, c *config, r *report.Report) (err error) {
 		r.Note("many: without eBPF: %v", err)
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	probes := before.since()
-	defer probes.close()
-	r.Note("many: each instance is a Go program with 5 MiB or so, some threads, that touches 1 MiB and sends itself a message over TCP each second")
+	pool := wholePool(c)
+	sc := &scene{workers: w, probes: p, programs: before.since()}
+	defer sc.programs.close()
+	r.Note("many: each instance is a Go program of some threads, %s, that each second touches 1 MiB and sends itself a message over a TCP connection that it opened, and serves %d bytes of metrics. What it takes to answer a scrape is the instance's and is not counted", w.grouped(), len(exposition(1)))
+	r.Note("many: everything but system calls is: network and destinations by eBPF, control groups, /proc, working set (every %s, stretched so that all together take a hundredth of a core at most), a scrape of each instance every %s", pool.Telemetry.WorkingSet.Every, pool.Metrics.Every)
 
-	var pool ft.Pool
-	pool.Defaults()
 	sets := []set{
-		{"/proc", func() []ft.Source { return []ft.Source{telemetry.ProcFS()} }, 3 * time.Second, false},
-		{"/proc, network", func() []ft.Source { return []ft.Source{p.Network(true), telemetry.ProcFS()} }, 3 * time.Second, false},
-		{"/proc, network, working set", func() []ft.Source {
-			return []ft.Source{p.Network(true), telemetry.Cgroup(), telemetry.ProcFS(), telemetry.WorkingSet(pool.Telemetry.WorkingSet)}
-		}, c.settle, true},
+		{"/proc", func() []ft.Source { return []ft.Source{telemetry.ProcFS()} }, false},
+		{"/proc, network, control groups", func() []ft.Source { return []ft.Source{p.Network(true), telemetry.Cgroup(), telemetry.ProcFS()} }, false},
+		{everything, func() []ft.Source {
+			return []ft.Source{p.Network(true), telemetry.Cgroup(), telemetry.ProcFS(), telemetry.WorkingSet(pool.Telemetry.WorkingSet), telemetry.Scrape(pool.Metrics)}
+		}, true},
 	}
 	for _, s := range sets {
 		for _, n := range []int{c.instances / 100, c.instances / 10, c.instances} {
 			if n > 0 {
-				if err := s.measure(ctx, c, r, w.instances[:n], probes); err != nil {
+				if err := s.measure(ctx, c, r, sc, n); err != nil {
 					return err
 				}
 			}
@@ -128,43 +160,50 @@ func many(ctx context.Context, c *config, r *report.Report) (err error) {
 	return nil
 }
 
-// measure adds the rows of a set and some instances: three windows where they are all, one else.
-func (s *set) measure(ctx context.Context, c *config, r *report.Report, in []ft.Instance, probes *programs) (err error) {
+// measure adds the rows of a set and some instances.
+//
+// Of the whole set each instance's working set is measured once an interval, and their turns are spread over the first
+// one: then come windows that hold each turn once. Of all instances the turns stretch until they cost no more than the
+// hundredth of a core that they may, and come in waves that are so far apart: c.waves intervals hold them all.
+func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scene, n int) (err error) {
+	in := sc.instances[:n]
 	l, err := newLooker(s.name, in, s.sources()...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.sampler.Close()) }()
-	rounds, window := 1, c.window/3
-	if len(in) == c.instances {
+	settle, window, rounds := 3*time.Second, c.window, 1
+	all := n == c.instances
+	switch {
+	case s.whole && all:
+		settle, window, rounds = 2*c.every, c.every, c.waves
+	case s.whole:
+		settle, window = c.every, c.every
+	case all:
 		rounds = 3
-		if s.whole {
-			window = c.window
-		}
 	}
-	say("many: %d instances: %s: settling for %s, then %d times %s", len(in), s.name, s.settle, rounds, window)
-	if _, err := l.look(ctx, s.settle, probes); err != nil {
+	say("many: %d instances: %s: settling for %s, then %d times %s", len(in), s.name, settle, rounds, window)
+	if _, err := l.look(ctx, settle, sc.programs); err != nil {
 		return err
 	}
-	var all, inKernel []float64
+	var sums, inKernel []float64
 	for range rounds {
-		u, err := l.look(ctx, window, probes)
+		u, err := l.look(ctx, window, sc.programs)
 		if err != nil {
 			return err
 		}
-		all = append(all, (u.self+u.probes).Seconds()/window.Seconds()*100)
+		sums = append(sums, (u.self+u.probes).Seconds()/window.Seconds()*100)
 		inKernel = append(inKernel, u.probes.Seconds()/window.Seconds()*100)
+		say("many: %.2f %% of a core, %.2f of it eBPF programs", sums[len(sums)-1], inKernel[len(inKernel)-1])
 	}
-	row := report.Row{Metric: fmt.Sprintf("%d instances at 1 Hz: %s", len(in), s.name), Unit: "% of a core", Better: report.Lower}.From(all)
-	if s.whole && len(in) == 1000 {
+	row := report.Row{Metric: fmt.Sprintf("%d instances at 1 Hz: %s", len(in), s.name), Unit: "% of a core", Better: report.Lower}
+	if s.whole && n == 1000 {
 		row.Budget = new(5.0)
 	}
-	r.Add(row)
-	if s.whole && len(in) == c.instances {
-		r.Add(report.Row{Metric: "of that eBPF programs, in the time of the watched", Unit: "% of a core", Better: report.Lower}.From(inKernel))
-		for _, col := range []string{ft.DimCPU, ft.DimNetOut, ft.DimWSS} {
-			r.Note("many: %d of %d instances had a value of %s at the end", l.measured(col), len(in), col)
-		}
+	r.Add(row.FromMean(sums))
+	if s.whole && all {
+		r.Add(report.Row{Metric: "of that eBPF programs, in the time of the watched", Unit: "% of a core", Better: report.Lower}.FromMean(inKernel))
+		r.Note("many: at the end, of %d instances had a value: %s", len(in), l.told(sc.probes))
 	}
 	return nil
 }

@@ -1,9 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fettle-dev/fettle/bench/internal/report"
 )
 
 func TestParseBenchmarks(t *testing.T) {
@@ -52,11 +61,12 @@ func TestParseRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := got["SET"]; len(s.rate) != 1 || s.rate[0] != 41180.51 || got["GET"].rate[0] != 31004.55 {
-		t.Errorf("rates: %v", got)
+	set, get := 41180.51, 31004.55
+	if want := (times{"SET": 1e6 / set, "GET": 1e6 / get}); !maps.Equal(got.each, want) {
+		t.Errorf("times between requests: %v, want %v", got.each, want)
 	}
 	// A share of 2 % took longer than 400 us, 0.5 % longer than 800: halfway between them, in logarithms, 1 %.
-	if p := got["SET"].p99[0]; p < 565 || p > 567 {
+	if p := got.p99["SET"]; p < 565 || p > 567 {
 		t.Errorf("p99 of SET is %g us, want 400 times the root of 2", p)
 	}
 	for _, bad := range []string{"", "WARNING: no table\n", printed[:len(printed)/2]} {
@@ -73,5 +83,67 @@ func TestParseDD(t *testing.T) {
 	}
 	if got, err := parseDD([]byte("dd: no such thing\n")); err == nil {
 		t.Errorf("%v, want an error", got)
+	}
+}
+
+// sessions are those of cycles on a machine that slows down by a percent of the beginning with each, with what the arms cost in
+// percent.
+func sessions(cycles int, cost map[*arm]float64) map[*arm][]results {
+	seen := map[*arm][]results{}
+	for i := range cycles * len(cycle) {
+		a := cycle[i%len(cycle)]
+		v := (100 + float64(i)) * (1 + cost[a]/100)
+		seen[a] = append(seen[a], results{p99: times{"SET": 2 * v, "GET": v}, each: times{"SET": 2 * v, "GET": v}, cpu: v})
+	}
+	return seen
+}
+
+func TestCompareTellsWhatWatchingCosts(t *testing.T) {
+	r := &report.Report{}
+	compare(r, sessions(4, map[*arm]float64{defaults: 2, workingSet: 5}))
+	for metric, want := range map[string]float64{
+		"Redis: p99 latency added by watching with defaults":                 2,
+		"Redis: time for each request added by watching with defaults":       2,
+		"Redis: CPU time of the server added by watching with defaults":      2,
+		"Redis: p99 latency added by watching with --working-set":            5,
+		"Redis: CPU time of the server added by watching with --working-set": 5,
+	} {
+		i := slices.IndexFunc(r.Rows, func(row report.Row) bool { return row.Metric == metric })
+		if i < 0 {
+			t.Errorf("no row %q", metric)
+			continue
+		}
+		if got := r.Rows[i].Value; math.Abs(got-want) > 0.1 {
+			t.Errorf("%s: %g, want %g", metric, got, want)
+		}
+		if budget := r.Rows[i].Budget; (budget != nil) != (metric == "Redis: p99 latency added by watching with defaults") {
+			t.Errorf("%s: budget %v", metric, budget)
+		}
+	}
+}
+
+func TestMeanOfRunsCountsWhatIsRare(t *testing.T) {
+	quiet := results{p99: times{"SET": 100, "GET": 100}, each: times{"SET": 10, "GET": 10}, cpu: 1}
+	hit := results{p99: times{"SET": 200, "GET": 100}, each: times{"SET": 10, "GET": 30}, cpu: 3}
+	got := mean([]results{quiet, quiet, quiet, hit})
+	if want := (results{p99: times{"SET": 125, "GET": 100}, each: times{"SET": 10, "GET": 15}, cpu: 1.5}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestOneFailureKeepsNothingElseBack(t *testing.T) {
+	r := &report.Report{}
+	row := func(name string, err error) part {
+		return part{name, func(_ context.Context, _ *config, r *report.Report) error {
+			r.Add(report.Row{Metric: name})
+			return err
+		}}
+	}
+	err := measure(t.Context(), smoke(), []part{row("first", errors.New("no such thing")), row("second", nil)}, r)
+	if err == nil || !strings.Contains(err.Error(), "first: no such thing") {
+		t.Errorf("error %v", err)
+	}
+	if len(r.Rows) != 2 || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "no such thing") {
+		t.Errorf("rows %v, notes %q", r.Rows, r.Notes)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,9 +38,24 @@ const clients = 8
 // settled is how long a watcher has to begin before it is measured.
 const settled = 2500 * time.Millisecond
 
-// redis measures by how much a Redis under redis-benchmark is slower while it is watched by `fettle watch` with the
-// working set on. Short runs with and without follow each other as A B B A, many of them: what else the machine does
-// changes from second to second.
+// arm is one way to have the server watched.
+type arm struct {
+	name  string   // "" is not watched
+	flags []string // of fettle watch
+	long  bool     // its sessions last an interval of the working set
+}
+
+var (
+	alone      = &arm{}
+	defaults   = &arm{name: "with defaults"}
+	workingSet = &arm{name: "with --working-set", flags: []string{"--working-set"}, long: true}
+)
+
+// cycle is the order of sessions. It reads the same backwards, so that what changes steadily on the machine cancels out.
+var cycle = []*arm{alone, defaults, defaults, alone, workingSet, alone, defaults, defaults, alone}
+
+// redis measures by how much a Redis under redis-benchmark is slower while `fettle watch` watches it, with defaults and
+// with the working set. Sessions with and without follow each other; in a session short runs of redis-benchmark do.
 func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("needs two cores, one for the server and one for redis-benchmark; here is %d", runtime.NumCPU())
@@ -56,57 +73,131 @@ func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
+	s.fettle = fettle
 	r.Peer("redis-server, redis-benchmark", report.First("redis-benchmark", "--version"))
-	r.Note("redis: server and watcher pinned to core %d, redis-benchmark to core %d, all three %s (-t set,get -c %d -n %d -r 100000 -d 256, no rate limit); watcher: fettle watch --working-set", serverCore, clientCore, priority, clients, c.requests)
+	r.Note("redis: server and watcher pinned to core %d, redis-benchmark to core %d, all three %s (-t set,get -c %d -n %d -r 100000 -d 256, no rate limit)", serverCore, clientCore, priority, clients, c.requests)
+	r.Note("redis: sessions of %s in the order %s, %d times over; one with the working set lasts for its interval, %s, so that it holds each of its passes over the memory once, like any other such span of time", c.session, ordered(), c.cycles, c.every)
 	if _, err := s.benchmark(ctx, 100_000); err != nil { // fills it
 		return err
 	}
-	without, with := map[string]results{}, map[string]results{}
-	for i := range c.pairs {
-		if i%5 == 0 {
-			say("redis: pair %d of %d", i+1, c.pairs)
-		}
-		for _, watched := range []bool{i%2 == 1, i%2 == 0} {
-			got, err := s.once(ctx, fettle, filepath.Join(c.dir, "state"), c.requests, watched)
-			if err != nil {
-				return err
+	seen := map[*arm][]results{}
+	for i := range c.cycles {
+		for _, a := range cycle {
+			say("redis: cycle %d of %d: %s", i+1, c.cycles, cmp.Or(a.name, "not watched"))
+			span := c.session
+			if a.long {
+				span = c.every
 			}
-			into := without
-			if watched {
-				into = with
+			got, serr := s.session(ctx, a, filepath.Join(c.dir, "state"+strings.Join(a.flags, "")), c.requests, span)
+			if serr != nil {
+				err = serr
+				break
 			}
-			for test, v := range got {
-				into[test] = into[test].add(v)
-			}
+			seen[a] = append(seen[a], got)
 		}
 	}
-	var p99, rate, cpu []float64
-	for _, test := range []string{"SET", "GET"} {
-		a, b := without[test], with[test]
-		r.Add(report.Row{Metric: "Redis " + test + ": p99 latency, watched", Unit: "us", Better: report.Lower, Peer: "not watched", PeerValue: new(report.Median(a.p99))}.From(b.p99))
-		r.Add(report.Row{Metric: "Redis " + test + ": throughput, watched", Unit: "1/s", Better: report.Higher, Peer: "not watched", PeerValue: new(report.Median(a.rate))}.From(b.rate))
-		p99 = append(p99, report.Overheads(a.p99, b.p99)...)
-		rate = append(rate, report.Overheads(b.rate, a.rate)...)
-		cpu = report.Overheads(a.cpu, b.cpu) // of both tests together
+	if len(seen[alone]) >= len(cycle)/2 {
+		compare(r, seen)
 	}
-	r.Add(report.Row{Metric: "Redis: p99 latency added by watching", Unit: "%", Better: report.Lower, Budget: new(1.0)}.From(p99))
-	r.Add(report.Row{Metric: "Redis: time for each request added by watching", Unit: "%", Better: report.Lower}.From(rate))
-	r.Add(report.Row{Metric: "Redis: CPU time of the server added by watching", Unit: "%", Better: report.Lower}.From(cpu))
-	return nil
+	return err
 }
 
-// results of runs of one test of redis-benchmark.
-type results struct{ p99, rate, cpu []float64 } // us, 1/s, seconds of the server for all tests of the run
+func ordered() string {
+	var out []string
+	for _, a := range cycle {
+		out = append(out, cmp.Or(a.name, "not watched"))
+	}
+	return strings.Join(out, ", ")
+}
 
-func (r results) add(o results) results {
-	return results{append(r.p99, o.p99...), append(r.rate, o.rate...), append(r.cpu, o.cpu...)}
+// compare adds the rows of whole cycles: sessions with defaults beside their neighbours that are not watched, a session with
+// the working set beside the mean of the two around it.
+func compare(r *report.Report, seen map[*arm][]results) {
+	pairs := map[*arm][][2]results{}
+	for i, d := range seen[defaults] {
+		if i < len(seen[alone]) {
+			pairs[defaults] = append(pairs[defaults], [2]results{seen[alone][i], d})
+		}
+	}
+	const each = 4 // sessions that are not watched in a cycle
+	for i, w := range seen[workingSet] {
+		if at := i*each + each/2; at < len(seen[alone]) {
+			around := []results{seen[alone][at-1], seen[alone][at]}
+			pairs[workingSet] = append(pairs[workingSet], [2]results{mean(around), w})
+		}
+	}
+	for _, a := range []*arm{defaults, workingSet} {
+		var p99, each, cpu []float64
+		for _, p := range pairs[a] {
+			p99 = append(p99, p[1].p99.over(p[0].p99))
+			each = append(each, p[1].each.over(p[0].each))
+			cpu = append(cpu, (p[1].cpu/p[0].cpu-1)*100)
+		}
+		row := report.Row{Metric: "Redis: p99 latency added by watching " + a.name, Unit: "%", Better: report.Lower}
+		if a == defaults {
+			row.Budget = new(1.0)
+		}
+		r.Add(row.From(p99))
+		r.Add(report.Row{Metric: "Redis: time for each request added by watching " + a.name, Unit: "%", Better: report.Lower}.From(each))
+		r.Add(report.Row{Metric: "Redis: CPU time of the server added by watching " + a.name, Unit: "%", Better: report.Lower}.From(cpu))
+	}
+	for _, test := range tests {
+		for _, a := range []*arm{defaults, workingSet} {
+			is, was := column(seen[a], test), column(seen[alone], test)
+			r.Add(report.Row{Metric: "Redis " + test + ": p99 latency, watched " + a.name, Unit: "us", Better: report.Lower, Peer: "not watched", PeerValue: new(report.Median(was))}.From(is))
+		}
+	}
+}
+
+// tests of redis-benchmark.
+var tests = []string{"SET", "GET"}
+
+// times are us, by test.
+type times map[string]float64
+
+// over is by how many percent they are above others: the mean of the tests.
+func (t times) over(o times) float64 {
+	sum := 0.0
+	for _, test := range tests {
+		sum += (t[test]/o[test] - 1) * 100
+	}
+	return sum / float64(len(tests))
+}
+
+// results of runs of redis-benchmark.
+type results struct {
+	p99, each times   // latency, and the time between two requests that were answered
+	cpu       float64 // seconds of the server for all tests of a run
+}
+
+// mean of runs: what is rare counts by its share of the time.
+func mean(runs []results) results {
+	m := results{times{}, times{}, 0}
+	n := float64(len(runs))
+	for _, one := range runs {
+		for _, test := range tests {
+			m.p99[test] += one.p99[test] / n
+			m.each[test] += one.each[test] / n
+		}
+		m.cpu += one.cpu / n
+	}
+	return m
+}
+
+func column(sessions []results, test string) []float64 {
+	var out []float64
+	for _, s := range sessions {
+		out = append(out, s.p99[test])
+	}
+	return out
 }
 
 // redisServer is one that listens on loopback.
 type redisServer struct {
-	cmd   *exec.Cmd
-	port  string
-	first []string // the command that makes another run before all else
+	cmd    *exec.Cmd
+	port   string
+	first  []string // the command that makes another run before all else
+	fettle string
 }
 
 func startRedis(ctx context.Context, dir string, first []string) (*redisServer, error) {
@@ -139,14 +230,15 @@ func (s *redisServer) stop() error {
 	return nil
 }
 
-// once is one run of redis-benchmark, watched or not.
-func (s *redisServer) once(ctx context.Context, fettle, state string, requests int, watched bool) (got map[string]results, err error) {
-	if watched {
-		w := s.pinned(ctx, serverCore, fettle, "watch", strconv.Itoa(s.cmd.Process.Pid), "--working-set", "--state", state)
+// session is runs of redis-benchmark for so long, with the server watched in one way.
+func (s *redisServer) session(ctx context.Context, a *arm, state string, requests int, span time.Duration) (_ results, err error) {
+	if a != alone {
+		args := append([]string{"watch", strconv.Itoa(s.cmd.Process.Pid), "--state", state}, a.flags...)
+		w := s.pinned(ctx, serverCore, s.fettle, args...)
 		var said bytes.Buffer
 		w.Stdout, w.Stderr = &said, &said
 		if err := w.Start(); err != nil {
-			return nil, fmt.Errorf("start fettle watch: %w", err)
+			return results{}, fmt.Errorf("start fettle watch: %w", err)
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- w.Wait() }()
@@ -157,28 +249,33 @@ func (s *redisServer) once(ctx context.Context, fettle, state string, requests i
 			}
 		}()
 	}
-	// Both wait as long, so that the server was idle for as long.
+	// All wait as long, so that the server was idle for as long.
 	select {
 	case <-time.After(settled):
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return results{}, ctx.Err()
 	}
-	return s.benchmark(ctx, requests)
+	var runs []results
+	for end := time.Now().Add(span); time.Now().Before(end); {
+		got, err := s.benchmark(ctx, requests)
+		if err != nil {
+			return results{}, err
+		}
+		runs = append(runs, got)
+	}
+	return mean(runs), nil
 }
 
-func (s *redisServer) benchmark(ctx context.Context, requests int) (map[string]results, error) {
+func (s *redisServer) benchmark(ctx context.Context, requests int) (results, error) {
 	cmd := s.pinned(ctx, clientCore, "redis-benchmark", "-h", "127.0.0.1", "-p", s.port, "-t", "set,get", "-c", strconv.Itoa(clients), "-n", strconv.Itoa(requests), "-r", "100000", "-d", "256")
 	before := s.cpu()
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("redis-benchmark (Debian's package redis-tools): %w", err)
+		return results{}, fmt.Errorf("redis-benchmark (Debian's package redis-tools): %w", err)
 	}
 	spent := s.cpu() - before
 	got, err := parseRedis(out)
-	for test, v := range got {
-		v.cpu = []float64{spent}
-		got[test] = v
-	}
+	got.cpu = spent
 	return got, err
 }
 
@@ -201,8 +298,8 @@ var (
 
 // parseRedis reads what redis-benchmark prints: for each test two tables of how many requests took how long at most, and
 // the throughput.
-func parseRedis(out []byte) (map[string]results, error) {
-	got := map[string]results{}
+func parseRedis(out []byte) (results, error) {
+	got := results{p99: times{}, each: times{}}
 	test := ""
 	var took []share
 	for s := bufio.NewScanner(bytes.NewReader(bytes.ReplaceAll(out, []byte("\r"), []byte("\n")))); s.Scan(); {
@@ -220,11 +317,11 @@ func parseRedis(out []byte) (map[string]results, error) {
 			if !ok || rate <= 0 {
 				break
 			}
-			got[test] = results{p99: []float64{p99}, rate: []float64{rate}}
+			got.p99[test], got.each[test] = p99, 1e6/rate
 		}
 	}
-	if len(got["GET"].p99) == 0 || len(got["SET"].p99) == 0 {
-		return nil, fmt.Errorf("redis-benchmark printed no latencies or no throughput of GET and SET:\n%s", out)
+	if slices.ContainsFunc(tests, func(test string) bool { return got.p99[test] == 0 }) {
+		return got, fmt.Errorf("redis-benchmark printed no latencies or no throughput of GET and SET:\n%s", out)
 	}
 	return got, nil
 }

@@ -78,6 +78,13 @@ func (r Row) From(samples []float64) Row {
 	return r
 }
 
+// FromMean sets them from samples of what comes in few large portions, which a median does not see: their mean.
+func (r Row) FromMean(samples []float64) Row {
+	low, high := interval(samples, Mean)
+	r.Value, r.Low, r.High, r.Rounds = Mean(samples), &low, &high, len(samples)
+	return r
+}
+
 // Add appends a row.
 func (r *Report) Add(row Row) { r.Rows = append(r.Rows, row) }
 
@@ -139,6 +146,9 @@ func Digits(v float64) string {
 func (r *Report) Write(path string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // results are for all to see
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".report-*")

@@ -95,3 +95,13 @@ func TestOverheadsCancelADrift(t *testing.T) {
 		t.Errorf("overhead of nothing: %g %% from %v", m, got)
 	}
 }
+
+func TestMeanSeesWhatIsRare(t *testing.T) {
+	samples := []float64{0, 0, 0, 0, 0, 0, 0, 0, 0, 10}
+	if row := (Row{}).From(samples); row.Value != 0 {
+		t.Errorf("median %g", row.Value)
+	}
+	if row := (Row{}).FromMean(samples); row.Value != 1 || *row.Low > 1 || *row.High < 1 || *row.High <= *row.Low || row.Rounds != 10 {
+		t.Errorf("mean %g, in %g to %g, of %d", row.Value, *row.Low, *row.High, row.Rounds)
+	}
+}

@@ -14,22 +14,33 @@ func Median(samples []float64) float64 { return quantile(slices.Sorted(slices.Va
 
 // Interval is the 95 % percentile bootstrap interval of the median (Efron and Tibshirani, An Introduction to the
 // Bootstrap, 1993, chapter 13), with a fixed seed. Samples that were taken in pairs are given as one value a pair.
-func Interval(samples []float64) (low, high float64) {
+func Interval(samples []float64) (low, high float64) { return interval(samples, Median) }
+
+// Mean of the samples, NaN of none.
+func Mean(samples []float64) float64 {
+	sum := 0.0
+	for _, v := range samples {
+		sum += v
+	}
+	return sum / float64(len(samples))
+}
+
+// interval is that of any statistic.
+func interval(samples []float64, statistic func([]float64) float64) (low, high float64) {
 	if len(samples) == 0 {
 		return math.NaN(), math.NaN()
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	medians := make([]float64, resamples)
+	values := make([]float64, resamples)
 	again := make([]float64, len(samples))
-	for i := range medians {
+	for i := range values {
 		for j := range again {
 			again[j] = samples[rng.IntN(len(samples))]
 		}
-		slices.Sort(again)
-		medians[i] = quantile(again, 0.5)
+		values[i] = statistic(again)
 	}
-	slices.Sort(medians)
-	return quantile(medians, 0.025), quantile(medians, 0.975)
+	slices.Sort(values)
+	return quantile(values, 0.025), quantile(values, 0.975)
 }
 
 // quantile of sorted samples, linear between two.
