@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -243,12 +246,37 @@ func (w *workers) stop() error {
 	for _, cmd := range w.commands {
 		_ = cmd.Wait() // however it ended
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	for _, g := range w.groups {
-		errs = append(errs, g.Remove(ctx))
+		errs = append(errs, remove(g))
 	}
 	return errors.Join(append(errs, w.tree.Close())...)
+}
+
+// remove removes a control group that has no weight. Its own Remove gives the parent the sum of the weights of all others,
+// which takes minutes for a thousand.
+func remove(g cgroup.Group) error {
+	var errs []error
+	for _, dir := range slices.Compact(slices.Sorted(maps.Values(g.V1))) {
+		errs = append(errs, vacated(dir))
+	}
+	if g.V2 != "" {
+		errs = append(errs, vacated(g.V2))
+	}
+	return errors.Join(errs...)
+}
+
+// vacated removes a directory of control groups whose last process has ended; it may be busy for a moment.
+func vacated(dir string) (err error) {
+	for range 100 {
+		if err = os.Remove(dir); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // instance is what a driver would say of a process.
