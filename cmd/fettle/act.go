@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/api"
@@ -79,14 +80,30 @@ fettle run up to --max. It holds until the pool file is applied again or the poo
 		Args: exactly("POOL", "N"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[1])
-			if err != nil || n < 0 {
+			switch {
+			case err != nil:
 				return invalid("scale: %q is no number of instances", args[1])
+			case n < 0:
+				return negative(cmd, args[1])
 			}
 			return c.ask(cmd.Context(), fettle.PoolName(args[0]), fettle.Command{Kind: "scale", Size: n}, !w.no)
 		},
 	}
 	w.add(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		// A number below 0 looks like a flag.
+		if e, is := errors.AsType[*pflag.NotExistError](err); is {
+			if n := e.GetSpecifiedShortnames(); n != "" && strings.Trim(n, "0123456789") == "" {
+				return negative(cmd, "-"+n)
+			}
+		}
+		return cmd.Root().FlagErrorFunc()(cmd, err)
+	})
 	return cmd
+}
+
+func negative(cmd *cobra.Command, n string) error {
+	return invalid("scale: %s: how many instances run cannot be less than 0; usage: %s", n, cmd.UseLine())
 }
 
 func (c *cli) restartCommand() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -92,7 +93,12 @@ func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping f
 	ctx, force, end := untilSignal(ctx, cause, stopping)
 	defer end()
 	o.Force = force
-	return daemon.Run(ctx, o)
+	addresses := []string{o.Metrics}
+	for i := range o.Pools {
+		addresses = append(addresses, o.Pools[i].Listen)
+	}
+	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == "" })
+	return daemon.Taken(daemon.Run(ctx, o), addresses...)
 }
 
 // untilSignal gives a context that ends with the cause at the first signal to end, after stopping was called, and a

@@ -3,6 +3,7 @@ package watch
 import (
 	"bufio"
 	"encoding/hex"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -70,6 +71,35 @@ func (l *listeners) fill() {
 		}
 		f.Close()
 	}
+}
+
+// Holder is a process that listens on a TCP address, and what it runs; 0 where there is none, or where it may not be seen.
+func Holder(address string) (pid int, program string) {
+	host, port, err := net.SplitHostPort(address)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil {
+		return 0, ""
+	}
+	ip, _ := netip.ParseAddr(host) // without one, any address clashes
+	var l listeners
+	l.fill()
+	var holds []uint64
+	for _, s := range l.all {
+		same := !ip.IsValid() || ip.IsUnspecified() || s.at.Addr().IsUnspecified() || s.at.Addr() == ip.Unmap()
+		if s.at.Port() == uint16(n) && same {
+			holds = append(holds, s.inode)
+		}
+	}
+	if len(holds) == 0 {
+		return 0, ""
+	}
+	for _, pid := range procfs.List(nil) {
+		mine := socketsOf(pid)
+		if slices.ContainsFunc(holds, func(inode uint64) bool { return mine[inode] }) {
+			return pid, programOf(pid).name
+		}
+	}
+	return 0, ""
 }
 
 // socketsOf are the inodes of a process's sockets.

@@ -7,7 +7,9 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fettle-dev/fettle"
@@ -44,14 +46,14 @@ type pool struct {
 
 // start recovers a pool and sets it going. Instances that run already are adopted.
 func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err error) {
+	if err := d.openListener(ctx, &spec); err != nil { // it names the pool
+		return nil, Taken(err, spec.Listen)
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("pool %s: %w", spec.Name, err)
 		}
 	}()
-	if err := d.openListener(ctx, &spec); err != nil {
-		return nil, err
-	}
 	now := time.Now()
 	p = &pool{d: d, name: spec.Name, spec: spec, subs: map[chan fettle.Event]struct{}{}}
 	caps, err := p.driver(&spec)
@@ -272,7 +274,7 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 		return err
 	}
 	if err := d.openListener(ctx, &spec); err != nil { // publishes the route
-		return err
+		return Taken(err, spec.Listen)
 	}
 	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory || remeasured(&was, &spec) {
 		// The loop's interval, the judge and the sampler are made for these.
@@ -290,4 +292,21 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 	p.spec = spec
 	p.mu.Unlock()
 	return nil
+}
+
+// Taken makes a conflict of an error that says that one of the addresses is taken, and adds who listens there, where that
+// can be seen. Other errors are as they were.
+func Taken(err error, addresses ...string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fettle.ErrConflict) {
+		return err
+	}
+	for _, a := range addresses {
+		if !strings.Contains(err.Error(), a) {
+			continue
+		}
+		if pid, program := watch.Holder(a); pid != 0 {
+			return fmt.Errorf("%w, by %s, pid %d: %w", err, program, pid, fettle.ErrConflict)
+		}
+	}
+	return fmt.Errorf("%w: %w", err, fettle.ErrConflict)
 }

@@ -3,7 +3,11 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -87,5 +91,30 @@ func TestOnlyWhatWasLearntIsABaseline(t *testing.T) {
 				t.Errorf("the log, after the columns changed:\n%s", again)
 			}
 		})
+	}
+}
+
+// An address that is taken is a conflict with a process that has a name; other errors are what they were.
+func TestWhoTookAnAddressIsSaid(t *testing.T) {
+	for _, x := range []struct{ taken, wanted string }{
+		{"127.0.0.1:0", "127.0.0.1:%d"}, {"127.0.0.1:0", ":%d"}, {"[::]:0", "127.0.0.1:%d"}, {"[::1]:0", "[::1]:%d"},
+	} {
+		l, err := net.Listen("tcp", x.taken)
+		if err != nil {
+			t.Logf("not here: %v", err)
+			continue
+		}
+		wanted := fmt.Sprintf(x.wanted, l.Addr().(*net.TCPAddr).Port)
+		_, err = net.Listen("tcp", wanted)
+		got := Taken(fmt.Errorf("listen on %s: %w", wanted, err), "192.0.2.1:1", wanted)
+		if !errors.Is(got, fettle.ErrConflict) || !strings.Contains(got.Error(), fmt.Sprintf("daemon.test, pid %d", os.Getpid())) {
+			t.Errorf("%s has it, %s is wanted: %v", x.taken, wanted, got)
+		}
+		l.Close()
+	}
+	for _, err := range []error{nil, fettle.ErrInvalid} {
+		if got := Taken(err, ":1"); got != err {
+			t.Errorf("%v became %v", err, got)
+		}
 	}
 }
