@@ -43,8 +43,8 @@ type config struct {
 
 func full() *config {
 	return &config{
-		rounds: 11, instances: 1000, window: 10 * time.Second, every: 30 * time.Second, waves: 8,
-		cycles: 6, session: 5 * time.Second, requests: 50_000, bytes: 8_000_000,
+		rounds: 8, instances: 1000, window: 6 * time.Second, every: 30 * time.Second, waves: 8,
+		cycles: 5, session: 4 * time.Second, requests: 50_000, bytes: 8_000_000,
 	}
 }
 
@@ -72,8 +72,8 @@ func run(args []string) error {
 	short := f.Bool("short", false, "a smoke run of a few seconds; writes no file unless -out is given")
 	only := f.String("only", "", "comma-separated parts: base, many, redis, bursts; writes no file unless -out is given")
 	out := f.String("out", "", "where to write the JSON (default bench/results/telemetry.json)")
-	rounds := f.Int("rounds", 0, "rounds of each measurement, pairs where two are compared (default 11; 2 with -short)")
-	cycles := f.Int("cycles", 0, "cycles of sessions with Redis, watched and not (default 6; 1 with -short)")
+	rounds := f.Int("rounds", 0, "rounds of each measurement, pairs where two are compared (default 8; 2 with -short)")
+	cycles := f.Int("cycles", 0, "cycles of sessions with Redis, watched and not (default 5; 1 with -short)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil

@@ -138,7 +138,7 @@ func many(ctx context.Context, c *config, r *report.Report) (err error) {
 	pool := wholePool(c)
 	sc := &scene{workers: w, probes: p, programs: before.since()}
 	defer sc.programs.close()
-	r.Note("many: each instance is a Go program of some threads, %s, that each second touches 1 MiB and sends itself a message over a TCP connection that it opened, and serves %d bytes of metrics. What it takes to answer a scrape is the instance's and is not counted", w.grouped(), len(exposition(1)))
+	r.Note("many: each instance is a Go program of some threads, %s, that each second touches 1 MiB and calls itself over TCP, and that serves %d bytes of metrics. What it takes to answer a scrape is the instance's and is not counted", w.grouped(), len(exposition(1)))
 	r.Note("many: everything but system calls is: network and destinations by eBPF, control groups, /proc, working set (every %s, stretched so that all together take a hundredth of a core at most), a scrape of each instance every %s", pool.Telemetry.WorkingSet.Every, pool.Metrics.Every)
 
 	sets := []set{
@@ -176,7 +176,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	all := n == c.instances
 	switch {
 	case s.whole && all:
-		settle, window, rounds = 2*c.every, c.every, c.waves
+		settle, window, rounds = 4*c.every, c.every, c.waves // it takes a minute or two to find all processes of so many
 	case s.whole:
 		settle, window = c.every, c.every
 	case all:
