@@ -110,7 +110,7 @@ tunes it, resets or replaces it, and loses no request while it does.`,
 	}
 	add("run", c.runCommand(), c.upCommand(), c.watchCommand(), c.downCommand(), c.demoCommand())
 	add("see", c.psCommand(), c.explainCommand(), c.logCommand(), c.logsCommand(), c.planCommand(),
-		c.recordCommand(), c.replayCommand(), c.doctorCommand())
+		c.recordCommand(), c.replayCommand(), c.scoreCommand(), c.doctorCommand())
 	add("act", c.scaleCommand(), c.restartCommand(), c.pauseCommand(), c.resumeCommand(), c.resetCommand(), c.evictCommand(),
 		c.adjustCommand(), c.acceptCommand(), c.forgetCommand())
 	add("file", c.initCommand(), c.validateCommand(), c.schemaCommand())

@@ -43,16 +43,21 @@ func fit(roles *Roles, members []Member) (*columns, error) {
 	}
 	cs := &columns{}
 	for i, n := range names {
-		r := said[i]
-		if r.ignore {
+		r := &said[i]
+		if r.Ignore {
 			continue
 		}
-		c := column{Dimension: ft.Dimension{Name: n, Unit: r.unit, Role: r.role, Unbounded: r.unbounded}, from: i, scale: plain}
+		c := column{Dimension: ft.Dimension{Name: n, Unit: r.Unit, Role: r.Role, Unbounded: r.Unbounded}, from: i, scale: plain}
 		switch {
-		case r.unit != "" && r.transform != nil:
-			c.Transform = *r.transform
-		case r.unit == "":
-			c.Transform, c.scale = scaleOf(&r, i, members)
+		case r.Unit == "":
+			c.Transform, c.scale = scaleOf(r, i, members)
+		case r.Transform != nil:
+			c.Transform = *r.Transform
+		default:
+			c.Transform = transformOf(r.Unit)
+		}
+		if r.Unit == Count {
+			c.Unit = "" // which is how the judge is told
 		}
 		cs.list = append(cs.list, c)
 	}
@@ -105,35 +110,36 @@ func (s *scale) forward(x float64) float64 { return (s.shaped(x) - s.middle) * s
 const (
 	// units is how many of the judge's units a column's spread is: a number without a unit matters from 2 of them on, which
 	// is then a tenth of the spread.
-	units = 20
-	// workUnits is the same of the middle of a load, whose logarithm the judge takes.
-	workUnits = 40
+	units = 10
+	// levelUnits is the same of the median of work and of what is unbounded, whose logarithm the judge takes: both are compared
+	// with their own level.
+	levelUnits = 40
 	// leastSpread is the share of a column's middle that its spread is at least: a change of the last digits is none.
-	leastSpread = 0.01
+	leastSpread = 0.05
 	// skewed columns have an upper tail so many times as long as the lower one: the logarithm is taken of them.
 	skewed = 3
 )
 
 // scaleOf finds the transform and scale of column i, which has no unit, from the train rows.
-func scaleOf(r *said, i int, members []Member) (ft.Transform, scale) {
+func scaleOf(r *Role, i int, members []Member) (ft.Transform, scale) {
 	values := make([][]float64, 0, len(members))
 	for k := range members {
 		values = append(values, sorted(members[k].Train, i))
 	}
 	middle := typical(values, func(v []float64) float64 { return at(v, 0.5) })
-	if r.role != ft.Response && (r.transform == nil || *r.transform == ft.Log1p) {
+	if (r.Role != ft.Response || r.Unbounded) && (r.Transform == nil || *r.Transform == ft.Log1p) {
 		s := plain
 		if middle > 0 {
-			s.factor = workUnits / middle
+			s.factor = levelUnits / middle
 		} else if top := typical(values, func(v []float64) float64 { return v[len(v)-1] }); top > 0 {
-			s.factor = workUnits / top
+			s.factor = levelUnits / top
 		}
 		return ft.Log1p, s
 	}
 	s := plain
 	switch {
-	case r.transform != nil:
-		s.shape = *r.transform
+	case r.Transform != nil:
+		s.shape = *r.Transform
 	case heavy(values):
 		s.shape = ft.Log1p
 	}

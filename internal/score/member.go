@@ -160,3 +160,28 @@ func Pools(path string) (map[string]string, error) {
 
 // mostMembers bounds the list of pools.
 const mostMembers = 1 << 16
+
+// Together gives the members of each pool, of those first that have one. Without pools all are of one; a member that is not in
+// pools has none and stands alone.
+func Together(files []Files, pools map[string]string) [][]Files {
+	if pools == nil {
+		return [][]Files{files}
+	}
+	var out, alone [][]Files
+	at := map[string]int{}
+	for _, f := range files {
+		pool := pools[f.Name]
+		if pool == "" {
+			alone = append(alone, []Files{f})
+			continue
+		}
+		i, ok := at[pool]
+		if !ok {
+			i = len(out)
+			at[pool] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], f)
+	}
+	return append(out, alone...)
+}

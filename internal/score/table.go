@@ -17,10 +17,11 @@ import (
 
 // Bounds of a file, after it is unpacked.
 const (
-	mostLine  = 1 << 20 // bytes of a line
-	mostRows  = 1 << 23
-	mostCells = 1 << 27
-	blockRows = 1 << 10
+	mostLine    = 1 << 20 // bytes
+	mostColumns = 1 << 10 // the judged ones are fewer
+	mostRows    = 1 << 23
+	mostCells   = 1 << 27
+	blockRows   = 1 << 10
 )
 
 // lines are those of a CSV file, cell by cell. Cells may be quoted; no cell spans lines.
@@ -188,8 +189,8 @@ func readTable(name string, r io.Reader) (*table, error) {
 		}
 		if l.line == 1 {
 			t.width = len(cells)
-			if t.width > ft.MaxDimensions {
-				return nil, l.wrong(0, "%d columns, at most %d", t.width, ft.MaxDimensions)
+			if t.width > mostColumns {
+				return nil, l.wrong(0, "%d columns, at most %d", t.width, mostColumns)
 			}
 			named, err := l.names(cells)
 			if err != nil {
@@ -222,7 +223,10 @@ func readTable(name string, r io.Reader) (*table, error) {
 		at := len(block)
 		for i, cell := range cells {
 			v, ok := number(cell)
-			if !ok {
+			switch {
+			case !ok && t.head != nil && isTime(t.head[i]):
+				v = math.NaN()
+			case !ok:
 				return nil, l.wrong(i+1, "%.40q is no number; leave a cell empty where a value is missing", cell)
 			}
 			block = append(block, v)
@@ -233,6 +237,15 @@ func readTable(name string, r io.Reader) (*table, error) {
 		return nil, fmt.Errorf("%s: it has no rows: %w", name, ft.ErrInvalid)
 	}
 	return t, nil
+}
+
+// isTime tells the columns that a table of measurements has beside them. Their cells may be anything.
+func isTime(name string) bool {
+	switch strings.ToLower(name) {
+	case "time", "timestamp", "unix_time", "datetime", "date":
+		return true
+	}
+	return false
 }
 
 // number is a value, NaN where it is missing.
