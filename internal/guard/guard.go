@@ -47,6 +47,7 @@ var Rules = []Rule{
 	{From: "internal/cgroup", Allow: nil},
 	{From: "internal/procfs", Allow: []string{""}},
 	{From: "internal/hook", Allow: []string{""}},
+	{From: "internal/score", Allow: []string{"", "core/..."}},
 	{From: "api", Allow: []string{"", "core/..."}},
 	{From: "client", Allow: []string{"", "api", "core/..."}},
 	{From: "cmd/...", Allow: []string{"..."}},
