@@ -42,13 +42,14 @@ func base(ctx context.Context, c *config, r *report.Report) error {
 	}
 	const peer = "prometheus/procfs"
 	r.Peer(peer, report.First("go", "list", "-m", "-f", "{{.Version}}", "github.com/prometheus/procfs"))
-	for _, key := range []string{"Process/fettle ns/op", "Process/prometheus-procfs ns/op", "Sample/20 ns/instance"} {
+	for _, key := range []string{"Process/fettle ns/op", "Process/prometheus-procfs ns/op", "Sample/1 ns/instance", "Sample/20 ns/instance"} {
 		if len(seen[key]) != c.rounds {
 			return fmt.Errorf("telemetry/bench_test.go printed no %q", key)
 		}
 	}
 	r.Add(report.Row{Metric: "base sample of one process", Unit: "us", Better: report.Lower, Budget: new(25.0), Peer: peer, PeerValue: new(report.Median(us("Process/prometheus-procfs ns/op")))}.From(us("Process/fettle ns/op")))
 	r.Add(report.Row{Metric: "base sample of one process, allocations", Unit: "1", Better: report.Lower, Budget: new(0.0), Peer: peer, PeerValue: new(report.Median(seen["Process/prometheus-procfs allocs/op"]))}.From(seen["Process/fettle allocs/op"]))
+	r.Add(report.Row{Metric: "a whole tick of one process, with what is done once a tick", Unit: "us", Better: report.Lower}.From(us("Sample/1 ns/instance")))
 	r.Add(report.Row{Metric: "a whole tick of 20 processes, each", Unit: "us", Better: report.Lower, Budget: new(25.0)}.From(us("Sample/20 ns/instance")))
 	r.Add(report.Row{Metric: "a whole tick of 20 processes, allocations", Unit: "1", Better: report.Lower, Budget: new(0.0)}.From(seen["Sample/20 allocs/op"]))
 	return nil

@@ -32,7 +32,7 @@ func bursts(ctx context.Context, c *config, r *report.Report) error {
 	budgeted := pool.Telemetry.Syscalls
 	budgeted.Collect = ft.On
 	all := ft.Syscalls{Collect: ft.On, Budget: 1, Burst: ft.Duration(10 * time.Minute)} // one burst, longer than dd runs
-	r.Peer("dd", report.First("dd", "--version"))
+	r.Peer("dd", versionOf("dd", "--version"))
 	for _, one := range []struct {
 		metric   string
 		syscalls ft.Syscalls

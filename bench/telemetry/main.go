@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,13 @@ func choose(only string) ([]part, error) {
 		chosen = append(chosen, parts[i])
 	}
 	return chosen, nil
+}
+
+var number = regexp.MustCompile(`[0-9]+(\.[0-9]+)+`)
+
+// versionOf is the first version number that a program tells of itself, "" where it does not.
+func versionOf(name string, args ...string) string {
+	return number.FindString(report.First(name, args...))
 }
 
 // say tells progress.

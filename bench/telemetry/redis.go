@@ -74,7 +74,7 @@ func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	s.fettle = fettle
-	r.Peer("redis-server, redis-benchmark", report.First("redis-benchmark", "--version"))
+	r.Peer("Redis", versionOf("redis-server", "--version"))
 	r.Note("redis: server and watcher pinned to core %d, redis-benchmark to core %d, all three %s (-t set,get -c %d -n %d -r 100000 -d 256, no rate limit)", serverCore, clientCore, priority, clients, c.requests)
 	r.Note("redis: sessions of %s in the order %s, %d times over; one with the working set lasts for its interval, %s, so that it holds each of its passes over the memory once, like any other such span of time", c.session, ordered(), c.cycles, c.every)
 	if _, err := s.benchmark(ctx, 100_000); err != nil { // fills it
