@@ -4,6 +4,7 @@ package stress
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeWithLoopback(os.Args[2:]))
 		os.Exit(1)
 	}
+	if len(os.Args) == 5 && os.Args[1] == ownArg {
+		if err := becomeOwn(os.Args[2:]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -53,11 +61,51 @@ func becomeWithLoopback(args []string) error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
 		return fmt.Errorf("bring up the loopback interface: %w", err)
 	}
+	if queue := strings.Fields(os.Getenv("QUEUE")); len(queue) > 0 {
+		if err := narrow(fd, queue); err != nil {
+			return err
+		}
+	}
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return err
 	}
 	return unix.Exec(path, args, os.Environ())
+}
+
+// narrow makes the loopback interface, which loses nothing, one with a queue that does, for packets as on a wire.
+func narrow(fd int, queue []string) error {
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("packets of the loopback interface: %w", err)
+	}
+	req.SetUint32(1500)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFMTU, req); err != nil {
+		return fmt.Errorf("packets of the loopback interface: %w", err)
+	}
+	tc := exec.Command("tc", append([]string{"qdisc", "add", "dev", "lo", "root"}, queue...)...)
+	if out, err := tc.CombinedOutput(); err != nil {
+		return fmt.Errorf("queue of the loopback interface: %s: %w (tc is of Debian's package iproute2): %s", tc, err, out)
+	}
+	return nil
+}
+
+// narrows tells whether this machine can.
+func narrows(queue string) error {
+	if queue == "" {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.Command(self, netnsArg, "true")
+	c.Env = append(os.Environ(), "QUEUE="+queue)
+	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // run is one worker under measurement.
@@ -67,8 +115,10 @@ type run struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	said   *bufio.Reader
-	ended  chan error // of stress-ng
-	took   float64    // seconds from the start of stress-ng to the last look
+	callee *callee    // of a worker that calls others
+	ended  chan error // of the worker
+	length time.Duration
+	took   float64 // seconds from the start of the worker to the last look
 
 	sampler *telemetry.Sampler
 	frame   *ft.Frame
@@ -81,6 +131,7 @@ type run struct {
 const (
 	// runFor is how long stress-ng works, and lookEvery how often telemetry looks. The working set is that of setEvery.
 	runFor    = 7 * time.Second
+	ownFor    = 4 * time.Second // the test's own programs, which begin at once
 	lookEvery = 500 * time.Millisecond
 	setEvery  = 2 * time.Second
 	// burst of counting system calls, longer than all else takes.
@@ -93,21 +144,19 @@ const (
 func begin(t *testing.T, w *Worker, probes *telemetry.Probes) *run {
 	t.Helper()
 	r := &run{worker: w, dir: t.TempDir(), sums: map[string]float64{}, shots: map[string][]float64{}, ended: make(chan error, 1)}
-	args := []string{"sh", "-c", shell, "sh", "stress-ng", "--timeout", strconv.Itoa(int(runFor.Seconds())), "--metrics", "--yaml", filepath.Join(r.dir, "metrics.yaml"), "--temp-path", r.dir}
-	args = append(args, strings.Fields(w.Run)...)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"sh", "-c", shell, "sh"}, r.command(t, self)...)
 	attr := &unix.SysProcAttr{Setsid: true}
 	if w.Net {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
 		args = append([]string{self, netnsArg}, args...)
 		attr.Cloneflags = unix.CLONE_NEWNET
 	}
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.cmd.SysProcAttr, r.cmd.Stderr = attr, os.Stderr
-	r.cmd.Env = append(os.Environ(), "LOG="+filepath.Join(r.dir, "log"))
-	var err error
+	r.cmd.Env = append(os.Environ(), "LOG="+filepath.Join(r.dir, "log"), "QUEUE="+w.Queue)
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +179,28 @@ func begin(t *testing.T, w *Worker, probes *telemetry.Probes) *run {
 	r.frame = &ft.Frame{Schema: r.sampler.Schema(), Rows: make([]ft.Row, 1)}
 	r.member = []ft.Instance{{Ref: ft.Ref{ID: ft.NewInstanceID(ft.PoolName(w.Name), 1), Generation: 1}, Scope: ft.Scope{PID: r.cmd.Process.Pid}}}
 	return r
+}
+
+// command is the worker's.
+func (r *run) command(t *testing.T, self string) []string {
+	t.Helper()
+	w := r.worker
+	if w.Own == "" {
+		r.length = runFor
+		args := []string{"stress-ng", "--timeout", strconv.Itoa(int(runFor.Seconds())), "--metrics", "--yaml", filepath.Join(r.dir, "metrics.yaml"), "--temp-path", r.dir}
+		return append(args, strings.Fields(w.Run)...)
+	}
+	where := r.dir
+	if w.Own == "call" {
+		var err error
+		if r.callee, err = newCallee(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.callee.l.Close() })
+		where = r.callee.l.Addr().String()
+	}
+	r.length = ownFor
+	return []string{"env", "GOMAXPROCS=1", self, ownArg, w.Own, where, ownFor.String()}
 }
 
 // sources are all but control groups. With calls, one burst covers the whole run, so that its counts are exact.
@@ -200,7 +271,7 @@ func (r *run) measure() error {
 			return r.awaitCalls(tick)
 		case now := <-tick.C:
 			since := now.Sub(started)
-			if err := r.look(time.Now(), since > warmUp && since < runFor); err != nil {
+			if err := r.look(time.Now(), since > warmUp && since < r.length); err != nil {
 				return err
 			}
 		}
@@ -227,7 +298,7 @@ func (r *run) await() error {
 		return nil
 	}
 	log, _ := os.ReadFile(filepath.Join(r.dir, "log")) // as far as it got
-	return errors.Join(fmt.Errorf("stress-ng %s: %q\n%s", r.worker.Run, line, log), err)
+	return errors.Join(fmt.Errorf("%s: %q\n%s", r.worker.Name, line, log), err)
 }
 
 // result is what telemetry says, by dimension.

@@ -19,15 +19,19 @@ type Table struct {
 	Workers []Worker           `yaml:"workers"`
 }
 
-// Worker is one run of stress-ng.
+// Worker is one run of stress-ng, or of a program of the test's own.
 type Worker struct {
 	Name string `yaml:"name"`
 	// Why says what the worker does.
 	Why string `yaml:"why"`
-	// Run is its arguments.
+	// Run is the arguments of stress-ng.
 	Run string `yaml:"run"`
+	// Own is the program of the test's own that runs instead.
+	Own string `yaml:"own"`
 	// Net runs it in a network namespace of its own, whose counters are the truth.
 	Net bool `yaml:"net"`
+	// Queue is what the loopback interface of that namespace sends through, in the words of tc(8).
+	Queue string `yaml:"queue"`
 	// Calls counts its system calls from begin to end.
 	Calls bool `yaml:"calls"`
 	// Shows maps dimensions to the name of their truth.

@@ -21,6 +21,9 @@ func TestTableIsSound(t *testing.T) {
 			t.Errorf("worker %q: each has a name of its own, a reason, and shows something", w.Name)
 		}
 		names[w.Name] = true
+		if (w.Run == "") == (w.Own == "") || w.Queue != "" && !w.Net {
+			t.Errorf("worker %s: either stress-ng runs or the test's own program, and a queue is that of its own network", w.Name)
+		}
 		for _, dim := range slices.Concat(slices.Collect(maps.Keys(w.Shows)), slices.Collect(maps.Keys(w.Stirs))) {
 			if _, ok := table.Quiet[dim]; !ok {
 				t.Errorf("worker %s names %s, which is not under quiet", w.Name, dim)

@@ -19,9 +19,16 @@ import (
 // truth ends the shell and gathers what the kernel and stress-ng say.
 func (r *run) truth() (map[string]float64, error) {
 	m := map[string]float64{}
-	ops, err := r.bogo()
-	if err != nil {
-		return nil, err
+	var ops float64
+	var err error
+	if r.worker.Own == "" {
+		if ops, err = r.bogo(); err != nil {
+			return nil, err
+		}
+	}
+	if r.callee != nil {
+		m["served.accepted"] = float64(r.callee.accepted.Load()) / r.took
+		m["served.requests"] = float64(r.callee.requests.Load()) / r.took
 	}
 	for _, source := range r.worker.Shows {
 		kind, n, _ := strings.Cut(source, ".")
@@ -62,6 +69,15 @@ func (r *run) truth() (map[string]float64, error) {
 		"switches": float64(u.Nvcsw + u.Nivcsw), "read": float64(u.Inblock) * 512, "written": float64(u.Oublock) * 512,
 	} {
 		m["rusage."+name] = v / r.took
+	}
+	for _, source := range r.worker.Shows {
+		if n, is := strings.CutPrefix(source, "waits."); is {
+			hogs, err := strconv.ParseFloat(n, 64)
+			if err != nil {
+				return nil, fmt.Errorf("truth %s: %w", source, err)
+			}
+			m[source] = (hogs*r.length.Seconds() - user - system) / r.took
+		}
 	}
 	return m, nil
 }
@@ -108,6 +124,7 @@ func (r *run) traffic(m map[string]float64) error {
 	m["net.sent"] = (counters["IpExt:OutOctets"] - headers*counters["Ip:OutRequests"]) / r.took
 	m["net.received"] = (counters["IpExt:InOctets"] - headers*counters["Ip:InReceives"]) / r.took
 	m["net.opened"] = counters["Tcp:ActiveOpens"] / r.took
+	m["net.resent"] = counters["Tcp:RetransSegs"] / r.took
 	m["net.accepted"] = counters["Tcp:PassiveOpens"] / r.took
 	return nil
 }
