@@ -117,7 +117,7 @@ const (
 	// leastSpread is the share of a column's middle that its spread is at least: a change of the last digits is none.
 	leastSpread = 0.05
 	// skewed columns have an upper tail so many times as long as the lower one: the logarithm is taken of them.
-	skewed = 3
+	skewed = 10
 )
 
 // scaleOf finds the transform and scale of column i, which has no unit, from the train rows.

@@ -28,7 +28,7 @@ import (
 // A column is given by its name or by its number from 1. Without a unit the judge is given the column in a scale of its own,
 // which is found in the rows of train: ten units are one standard deviation as the middle half of the values tells it (or
 // nine in ten of them, or all, where that half does not vary), but at least one in twenty of the median. The logarithm is taken
-// first of columns without negative values whose upper tail, from the median to the 99th percentile, is more than three times
+// first of columns without negative values whose upper tail, from the median to the 99th percentile, is more than ten times
 // as long as the lower one. Work and what is unbounded is given relative to its median. Members of one pool have one scale, the
 // median of theirs.
 type Roles struct {
@@ -70,16 +70,16 @@ const (
 )
 
 type rolesFile struct {
-	Every   ft.Duration `yaml:"every"`
-	Columns []roleFile  `yaml:"columns"`
+	Every   text       `yaml:"every"`
+	Columns []roleFile `yaml:"columns"`
 }
 
 type roleFile struct {
-	Column    text  `yaml:"column"`
-	Role      text  `yaml:"role"`
-	Unit      text  `yaml:"unit"`
-	Transform text  `yaml:"transform"`
-	Unbounded *bool `yaml:"unbounded"`
+	Column    text `yaml:"column"`
+	Role      text `yaml:"role"`
+	Unit      text `yaml:"unit"`
+	Transform text `yaml:"transform"`
+	Unbounded text `yaml:"unbounded"`
 }
 
 // text is a scalar and where it stands.
@@ -101,6 +101,10 @@ func (t *text) UnmarshalYAML(n ast.Node) error {
 		t.line, t.col = k.Position.Line, k.Position.Column
 	}
 	return nil
+}
+
+func (t *text) wrong(file, format string, a ...any) error {
+	return fmt.Errorf("%s:%d:%d: %s: %w", file, max(t.line, 1), max(t.col, 1), fmt.Sprintf(format, a...), ft.ErrInvalid)
 }
 
 // ReadRoles reads a file of roles (YAML). Errors name file, line and column.
@@ -140,9 +144,15 @@ func parseRoles(file string, b []byte) (r *Roles, err error) {
 		first, _, _ := strings.Cut(strings.TrimSpace(msg), "\n")
 		return nil, fmt.Errorf("%s:%d:%d: %s: %w", file, line, col, first, ft.ErrInvalid)
 	}
-	out := &Roles{Every: f.Every.D(), file: file}
-	if out.Every < 0 {
-		return nil, fmt.Errorf("%s:1:1: every: %s is negative: %w", file, f.Every, ft.ErrInvalid)
+	out := &Roles{file: file}
+	if f.Every.value != "" {
+		var every ft.Duration
+		if err := every.UnmarshalText([]byte(f.Every.value)); err != nil {
+			return nil, f.Every.wrong(file, "every: %s", err)
+		}
+		if out.Every = every.D(); out.Every <= 0 {
+			return nil, f.Every.wrong(file, "every: %s is no time between rows", every)
+		}
 	}
 	for i := range f.Columns {
 		c, err := f.Columns[i].role(file, i)
@@ -156,13 +166,10 @@ func parseRoles(file string, b []byte) (r *Roles, err error) {
 
 // role checks one entry.
 func (f *roleFile) role(file string, i int) (Role, error) {
-	wrong := func(t text, format string, a ...any) error {
-		return fmt.Errorf("%s:%d:%d: %s: %w", file, max(t.line, 1), max(t.col, 1), fmt.Sprintf(format, a...), ft.ErrInvalid)
-	}
 	r := Role{Column: strings.TrimSpace(f.Column.value), Role: ft.Response, line: f.Column.line, col: f.Column.col}
 	if r.Column == "" {
 		at := cmp.Or(f.Column, f.Role, f.Unit, f.Transform)
-		return r, wrong(at, "entry %d of columns has no column: its name, or its number from 1", i+1)
+		return r, at.wrong(file, "entry %d of columns has no column: its name, or its number from 1", i+1)
 	}
 	switch f.Role.value {
 	case "":
@@ -170,19 +177,25 @@ func (f *roleFile) role(file string, i int) (Role, error) {
 		r.Ignore = true
 	default:
 		if err := r.Role.UnmarshalText([]byte(f.Role.value)); err != nil {
-			return r, wrong(f.Role, "role %q is none of load, intake, response and %s", f.Role.value, roleIgnore)
+			return r, f.Role.wrong(file, "role %q is none of load, intake, response and %s", f.Role.value, roleIgnore)
 		}
 	}
 	if r.Unit = f.Unit.value; r.Unit != "" && !slices.Contains(Units, r.Unit) {
-		return r, wrong(f.Unit, "unit %q is none of %s; leave it out, and a scale is found", r.Unit, strings.Join(Units, ", "))
+		return r, f.Unit.wrong(file, "unit %q is none of %s; leave it out, and a scale is found", r.Unit, strings.Join(Units, ", "))
 	}
 	if f.Transform.value != "" {
 		r.Transform = new(ft.Transform)
 		if err := r.Transform.UnmarshalText([]byte(f.Transform.value)); err != nil {
-			return r, wrong(f.Transform, "transform %q is none of log1p, logit and identity", f.Transform.value)
+			return r, f.Transform.wrong(file, "transform %q is none of log1p, logit and identity", f.Transform.value)
 		}
 	}
-	r.Unbounded = f.Unbounded != nil && *f.Unbounded
+	switch f.Unbounded.value {
+	case "", "false":
+	case "true":
+		r.Unbounded = true
+	default:
+		return r, f.Unbounded.wrong(file, "unbounded: %q is neither true nor false", f.Unbounded.value)
+	}
 	return r, nil
 }
 
