@@ -47,7 +47,7 @@ bench-core:
 	$(GO) test -run '^$$' -bench . -benchmem ./core/...
 
 # What watching costs: one sample beside prometheus/procfs, a thousand instances, a Redis that is watched, system calls
-# that are counted. Some 20 minutes, as root for eBPF. `go run ./bench/telemetry -short` is a smoke run and writes nothing.
+# that are counted. Some 21 minutes, as root for eBPF. `go run ./bench/telemetry -short` is a smoke run and writes nothing.
 BENCHFLAGS ?=
 bench-telemetry:
 	$(GO) run ./bench/telemetry $(BENCHFLAGS)

@@ -176,7 +176,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	all := n == c.instances
 	switch {
 	case s.whole && all:
-		settle, window, rounds = 4*c.every, c.every, c.waves // it takes a minute or two to find all processes of so many
+		settle, window, rounds = 5*c.every, c.every, c.waves // it takes a minute or two to find all processes of so many
 	case s.whole:
 		settle, window = c.every, c.every
 	case all:
