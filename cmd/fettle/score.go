@@ -33,22 +33,23 @@ func (c *cli) scoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "score --pool DIR --out OUT",
 		Short: "Judge telemetry in CSV files row by row, as a live pool is judged",
-		Long: `Reads the members of a pool from DIR: NAME_train.csv and NAME_test.csv for each, which may be gzip'd (.csv.gz), a row an
-interval and a column a measurement; the first line may name the columns, and cells that are empty or NaN are missing. The judge
-learns from the rows of train and goes on with those of test in the same stream. For each row of test OUT/NAME_scores.csv says
+		Long: `Reads the members of a pool from DIR: NAME_train.csv and NAME_test.csv for each, which may be gzip'd (.csv.gz), a row
+an interval and a column a measurement. The first line may name the columns; cells that are empty or NaN are missing. The
+judge learns from the rows of train and goes on with those of test in the same stream. For each row of test,
+OUT/NAME_scores.csv says
 
   row    its number, from 0
   score  the one number to rank rows by: the greatest of the channels
-  self   how far it is from the member's own past, 1 is the alarm's threshold
+  self   how far it is from the member's own past; 1 is the alarm's threshold
   peers  the same against the other members of its pool; empty without peers
   pool   the same of the pool as a whole; empty without peers
   alarm  1 where the verdict on the member or on its pool is low or above
   level  the verdict on the member: learning, steady, low, medium, high, critical
 
-No labels are used, and what is said of a row rests on the rows up to that one. Members of one pool are compared with each other,
-row by row. All of DIR are of one pool, unless DIR has a file pools.csv (or --pools names one) of lines "instance,pool"; with
---alone none is a peer of another. --roles says in YAML which columns tell the work that is asked for; docs/score.md has the form,
-and how the scale of columns without a unit is found.`,
+No labels are used, and what is said of a row rests on the rows up to that one. Members of one pool are compared with
+each other, row by row. All of DIR are of one pool, unless DIR has a file pools.csv (or --pools names one) of lines
+"instance,pool"; with --alone none is a peer of another. --roles says in YAML which columns tell the work that is asked
+for; docs/score.md has the form, and how the scale of columns without a unit is found.`,
 		Example: `  fettle score --pool telemetry --out scores --every 1m
   fettle score --pool telemetry --out scores --alone
   fettle score --pool shop --out scores --every 5m --roles roles.yaml --false-alarms 0.1 -o json`,
