@@ -34,8 +34,8 @@ func (c *cli) scoreCommand() *cobra.Command {
 		Use:   "score --pool DIR --out OUT",
 		Short: "Judge telemetry in CSV files row by row, as a live pool is judged",
 		Long: `Reads the members of a pool from DIR: NAME_train.csv and NAME_test.csv for each, which may be gzip'd (.csv.gz), a row
-an interval and a column a measurement. The first line may name the columns; cells that are empty or NaN are missing. The
-judge learns from the rows of train and goes on with those of test in the same stream. For each row of test,
+an interval and a column a measurement. The first line may name the columns; cells that are empty or NaN are missing.
+The judge learns from the rows of train and goes on with those of test in the same stream. For each row of test,
 OUT/NAME_scores.csv says
 
   row    its number, from 0

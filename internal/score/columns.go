@@ -37,6 +37,11 @@ func fit(roles *Roles, members []Member) (*columns, error) {
 			}
 		}
 	}
+	for i := range members {
+		if err := members[i].whole(); err != nil {
+			return nil, err
+		}
+	}
 	said, err := roles.of(names)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,18 @@ func (m *Member) row(t int) []float64 {
 	return m.Test[t]
 }
 
+// whole tells whether each row has a value for each column.
+func (m *Member) whole() error {
+	for _, rows := range [...][][]float64{m.Train, m.Test} {
+		for i, row := range rows {
+			if len(row) != len(m.Columns) {
+				return fmt.Errorf("score: %s: row %d has %d values for %d columns: %w", m.Name, i, len(row), len(m.Columns), ft.ErrInvalid)
+			}
+		}
+	}
+	return nil
+}
+
 // Files are those of a member.
 type Files struct{ Name, Train, Test string }
 

@@ -303,6 +303,8 @@ func TestRunRefuses(t *testing.T) {
 	for i := range 65 {
 		wide.Columns = append(wide.Columns, fmt.Sprint("c", i+1))
 	}
+	torn := made(71).members(1)
+	torn[0].Test[7] = torn[0].Test[7][:3]
 	for want, c := range map[string]struct {
 		config  Config
 		members []Member
@@ -311,6 +313,7 @@ func TestRunRefuses(t *testing.T) {
 		"65 dimensions, at most 64":                              {Config{}, []Member{wide}},
 		`there is no column "c9": the files have c1, c2, c3, c4`: {Config{Roles: &Roles{Columns: []Role{{Column: "c9"}}}}, two[:1]},
 		`column "c2" stands twice`:                               {Config{Roles: &Roles{Columns: []Role{{Column: "2"}, {Column: "c2"}}}}, two[:1]},
+		"m0: row 7 has 3 values for 4 columns":                   {Config{}, torn},
 		"-1 false alarms":                                        {Config{FalseAlarms: -1}, two[:1]},
 		"interval -1s":                                           {Config{Every: -time.Second}, two[:1]},
 		"there are no columns to judge": {Config{Roles: &Roles{Columns: []Role{
