@@ -1,5 +1,5 @@
 # The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
-.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry cold-run clean
+.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry bench-detect cold-run clean
 
 GO ?= go
 LINT := bin/golangci-lint
@@ -53,6 +53,12 @@ bench-telemetry:
 	$(GO) run ./bench/telemetry $(BENCHFLAGS)
 	$(GO) run ./bench/quote table bench/results/telemetry.json docs/telemetry.md
 	$(GO) run ./bench/quote plot bench/results/telemetry.json docs/plots/telemetry.svg
+
+# The detector on labelled telemetry of real servers, beside plain methods in the same run. FETTLE_DATA names the folder with the
+# data (docs/detector.md); some minutes. BENCHFLAGS=-quick for a smoke run, BENCHFLAGS='-set smd' for one set.
+bench-detect:
+	$(GO) run ./bench/detect $(BENCHFLAGS)
+	$(GO) run ./bench/quote table bench/results/detect.json docs/detector.md
 
 # Workers of stress-ng (Debian's package) must show in the dimensions that test/stress/table.yaml names, and in no other.
 test-stress:

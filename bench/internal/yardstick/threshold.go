@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Threshold is the smallest score u such that each score from u on, taken as the threshold, gave at most runs alarm runs
-// over all rows: Fettle's own rule, on the exact scores. +Inf if there is none. An alarm is on at or above the threshold and
-// off below release times it; see [Alarms].
+// Threshold is the smallest of the scores, at least one, such that each score from it on, taken as the threshold, gave at
+// most runs alarm runs over all rows: Fettle's own rule, on the exact scores. It is just above the highest where even that
+// one gave more. An alarm is on at or above the threshold and off below release times it; see [Alarms].
 func Threshold(scores []float64, release, runs float64) float64 {
 	distinct := slices.Sorted(slices.Values(scores))
 	distinct = slices.Compact(distinct)
-	u := math.Inf(1)
+	u := math.Nextafter(distinct[len(distinct)-1], math.Inf(1))
 	for _, candidate := range slices.Backward(distinct) {
 		if float64(begun(scores, candidate, release)) > runs {
 			break

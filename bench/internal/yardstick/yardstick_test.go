@@ -97,7 +97,7 @@ func TestThresholdByHand(t *testing.T) {
 		{1, 4, 7},   // at 5 there are five
 		{0.6, 4, 0}, // at 5 there are four, since 4 holds the alarm, and further down they run together
 		{0.6, 3, 7},
-		{0.6, 0, math.Inf(1)},
+		{1, 0.5, math.Nextafter(9, 10)},
 	} {
 		if got := Threshold(scores, c.release, c.runs); got != c.want {
 			t.Errorf("release %g, %g runs: threshold %g, want %g", c.release, c.runs, got, c.want)
