@@ -56,6 +56,10 @@ func TestScoresOfOneSick(t *testing.T) {
 		if (peers >= 1) != (r == 2) {
 			t.Errorf("member %d: peers %.2f", r, peers)
 		}
+		// Each channel is in its own thresholds, and the more sensitive one leads.
+		if self := most(rows, r, func(s *Scores) float64 { return s.Self }); r == 2 && self >= peers {
+			t.Errorf("self %.2f of a shift that all but one lack, peers %.2f", self, peers)
+		}
 	}
 }
 

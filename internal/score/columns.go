@@ -169,9 +169,6 @@ func scaleOf(r *Role, i int, members []Member) (ft.Transform, scale) {
 		level = 1
 	}
 	wide = max(wide, leastSpread*math.Abs(level))
-	if !(typical(values, func(v []float64) float64 { return v[len(v)-1] - v[0] }) > 0) {
-		wide = max(wide, math.Abs(s.middle)) // it never varied: a tenth of its value matters
-	}
 	if !(wide > 0) {
 		wide = 1
 	}

@@ -2,6 +2,7 @@ package score
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,4 +99,55 @@ func FuzzRoles(f *testing.F) {
 		}
 		_, _ = r.of([]string{"x", "y", "z"})
 	})
+}
+
+// TestSchema: what has a unit comes to the judge as it is, what has none in a scale of its own.
+func TestSchema(t *testing.T) {
+	m := made(90)
+	m.size = []float64{50, 200, 0.3, 9e9, 7, 2, 4}
+	members := m.members(1)
+	identity, logit := ft.Identity, ft.Logit
+	roles := &Roles{Columns: []Role{
+		{Column: "7", Role: ft.Load},
+		{Column: "1", Role: ft.Load, Unit: "1/s"},
+		{Column: "3", Unit: "share", Role: ft.Response},
+		{Column: "4", Unit: "B", Unbounded: true, Role: ft.Response},
+		{Column: "5", Unit: Count, Transform: &identity, Role: ft.Response},
+		{Column: "6", Ignore: true},
+	}}
+	cs, err := fit(roles, members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := cs.schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []ft.Dimension
+	for i := range schema.Len() {
+		got = append(got, schema.At(i))
+	}
+	want := []ft.Dimension{
+		{Name: "c1", Unit: "1/s", Role: ft.Load, Transform: ft.Log1p},
+		{Name: "c7", Role: ft.Load, Transform: ft.Log1p},
+		{Name: "c2", Role: ft.Response},
+		{Name: "c3", Unit: "share", Role: ft.Response, Transform: logit},
+		{Name: "c4", Unit: "B", Role: ft.Response, Transform: ft.Log1p, Unbounded: true},
+		{Name: "c5", Role: ft.Response},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	f := &ft.Frame{Schema: schema}
+	cs.frame(f, members, 0, time.Minute)
+	row := members[0].Test[0]
+	if f.X[0] != row[0] || f.X[3] != row[2] || f.X[4] != row[3] || f.X[5] != row[4] {
+		t.Errorf("%v is given as %v", row, f.X)
+	}
+	if v := f.X[1] / levelUnits; math.Abs(v-row[6]/4) > 0.1 {
+		t.Errorf("a load of %g, usually about 4, is given as %g of its level", row[6], v)
+	}
+	if v := f.X[2]; math.Abs(v) > 4*units {
+		t.Errorf("%g, usually about 200, is given as %g, %d a spread", row[1], v, units)
+	}
 }

@@ -156,11 +156,17 @@ func TestLoad(t *testing.T) {
 		"b_train.csv": "x,y\n1,2\n", "b_test.csv": "3,4\n5,6\n", "a_train.csv.gz": packed3("7,8\n"), "a_test.csv": "x,y\n9,\n",
 		"a_label.csv": "0\n", "pools.csv": "instance,pool\na,P\n\nb, Q\n", "README.md": "x",
 	})
+	for _, name := range []string{"g", "c", "f", "d", "e"} {
+		write(t, dir, map[string]string{name + "_train.csv": "1,2\n", name + "_test.csv": "1,2\n"})
+	}
 	members, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(members) != 2 || members[0].Name != "a" || members[0].Columns[0] != "c1" || members[1].Columns[0] != "x" ||
+	if !slices.IsSortedFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("they come as they like")
+	}
+	if len(members) != 7 || members[0].Name != "a" || members[0].Columns[0] != "c1" || members[1].Columns[0] != "x" ||
 		members[0].Train[0][1] != 8 || !math.IsNaN(members[0].Test[0][1]) || members[1].Test[1][0] != 5 {
 		t.Errorf("%+v", members)
 	}
