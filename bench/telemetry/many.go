@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -28,7 +29,9 @@ func newLooker(name string, members []ft.Instance, sources ...ft.Source) (*looke
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &looker{s, members, &ft.Frame{Schema: s.Schema(), Rows: make([]ft.Row, len(members))}}, nil
+	l := &looker{s, members, &ft.Frame{Schema: s.Schema(), Rows: make([]ft.Row, len(members))}}
+	l.frame.Reset(len(members))
+	return l, nil
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -58,19 +61,36 @@ func (l *looker) look(ctx context.Context, span time.Duration, probes *programs)
 	return used{cpuTime() - from, probes.runTime() - fromProbes}, nil
 }
 
+// mostMeeting bounds meet.
+const mostMeeting = 4 * time.Minute
+
+// meet samples each second until all instances have a value of CPU, or for mostMeeting, and tells how long that was.
+func (l *looker) meet(ctx context.Context) (time.Duration, error) {
+	from := time.Now()
+	for l.measured(ft.DimCPU) < len(l.members) && time.Since(from) < mostMeeting {
+		if _, err := l.look(ctx, time.Second, nil); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(from), nil
+}
+
+// measured is how many instances had a value in the column at the last look.
+func (l *looker) measured(name string) (n int) {
+	c := l.frame.Schema.Index(name)
+	for r := range l.members {
+		if c >= 0 && !math.IsNaN(l.frame.Value(r, c)) {
+			n++
+		}
+	}
+	return n
+}
+
 // told says of how many instances there is what: a column of each source, and destinations.
 func (l *looker) told(p *telemetry.Probes) string {
 	var out []string
 	for _, name := range []string{ft.DimCPU, ft.DimNetOut, ft.DimCalls, ft.DimAnon, ft.DimThrottle, ft.DimPressMem, ft.DimWSS, messagesColumn} {
-		n := 0
-		if c := l.frame.Schema.Index(name); c >= 0 {
-			for r := range l.members {
-				if !math.IsNaN(l.frame.Value(r, c)) {
-					n++
-				}
-			}
-		}
-		out = append(out, fmt.Sprintf("%s %d", name, n))
+		out = append(out, fmt.Sprintf("%s %d", name, l.measured(name)))
 	}
 	n := 0
 	for _, in := range l.members {
@@ -79,6 +99,16 @@ func (l *looker) told(p *telemetry.Probes) string {
 		}
 	}
 	return strings.Join(append(out, fmt.Sprintf("destinations %d", n)), ", ")
+}
+
+// descriptors says how many are open, and may be.
+func descriptors() string {
+	var most unix.Rlimit
+	open, err := os.ReadDir("/proc/self/fd")
+	if err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &most)); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d descriptors are open of %d that may be", len(open), most.Cur)
 }
 
 // cpuTime is the CPU time of this program, in user and kernel mode.
@@ -176,13 +206,20 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	all := n == c.instances
 	switch {
 	case s.whole && all:
-		settle, window, rounds = 5*c.every, c.every, c.waves // it takes a minute or two to find all processes of so many
+		settle, window, rounds = 4*c.every, c.every, c.waves // the first intervals are all of one length
 	case s.whole:
 		settle, window = c.every, c.every
 	case all:
 		rounds = 3
 	}
-	say("many: %d instances: %s: settling for %s, then %d times %s", len(in), s.name, settle, rounds, window)
+	say("many: %d instances: %s: settling for %s, then %d times %s", n, s.name, settle, rounds, window)
+	after, err := l.meet(ctx)
+	if err != nil {
+		return err
+	}
+	if all {
+		r.Note("many: %d instances: %s: %d of them had values after %s", n, s.name, l.measured(ft.DimCPU), after.Round(time.Second/10))
+	}
 	if _, err := l.look(ctx, settle, sc.programs); err != nil {
 		return err
 	}
@@ -203,7 +240,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	r.Add(row.FromMean(sums))
 	if s.whole && all {
 		r.Add(report.Row{Metric: "of that eBPF programs, in the time of the watched", Unit: "% of a core", Better: report.Lower}.FromMean(inKernel))
-		r.Note("many: at the end, of %d instances had a value: %s", len(in), l.told(sc.probes))
+		r.Note("many: at the end, of %d instances had a value: %s; %s", n, l.told(sc.probes), descriptors())
 	}
 	return nil
 }
