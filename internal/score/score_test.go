@@ -317,7 +317,8 @@ func TestRunRefuses(t *testing.T) {
 		"-1 false alarms":                                        {Config{FalseAlarms: -1}, two[:1]},
 		"interval -1s":                                           {Config{Every: -time.Second}, two[:1]},
 		"there are no columns to judge": {Config{Roles: &Roles{Columns: []Role{
-			{Column: "1", Ignore: true}, {Column: "2", Ignore: true}, {Column: "3", Ignore: true}, {Column: "4", Ignore: true}}}}, two[:1]},
+			{Column: "1", Ignore: true}, {Column: "2", Ignore: true}, {Column: "3", Ignore: true}, {Column: "4", Ignore: true},
+		}}}, two[:1]},
 	} {
 		_, err := Run(t.Context(), c.config, c.members)
 		refused(t, err, want)

@@ -126,6 +126,7 @@ type table struct {
 	head  []string // nil where the first line has values
 	width int      // of rows
 	rows  [][]float64
+	block []float64 // that the next rows are cut from
 }
 
 // names are those of the columns.
@@ -176,28 +177,28 @@ func readTable(name string, r io.Reader) (*table, error) {
 		in = bufio.NewReader(z)
 	}
 	t := &table{file: name}
-	l := newLines(name, in)
+	if err := t.read(newLines(name, in)); err != nil {
+		return nil, err
+	}
+	if len(t.rows) == 0 {
+		return nil, fmt.Errorf("%s: it has no rows: %w", name, ft.ErrInvalid)
+	}
+	return t, nil
+}
+
+func (t *table) read(l *lines) error {
 	blank := 0 // the first of the lines without text that came last
-	var block []float64
 	for {
 		cells, err := l.next()
-		if err != nil {
-			return nil, err
-		}
-		if cells == nil {
-			break
+		if err != nil || cells == nil {
+			return err
 		}
 		if l.line == 1 {
-			t.width = len(cells)
-			if t.width > mostColumns {
-				return nil, l.wrong(0, "%d columns, at most %d", t.width, mostColumns)
-			}
-			named, err := l.names(cells)
+			named, err := t.begin(l, cells)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if named {
-				t.head = clones(cells)
 				continue
 			}
 		}
@@ -209,34 +210,49 @@ func readTable(name string, r io.Reader) (*table, error) {
 		}
 		if blank > 0 {
 			l.line = blank
-			return nil, l.wrong(0, "the line is blank: write commas alone for a row whose values are all missing")
+			return l.wrong(0, "the line is blank: write commas alone for a row whose values are all missing")
 		}
-		if len(cells) != t.width {
-			return nil, l.wrong(0, "%d cells, but %d columns", len(cells), t.width)
+		if err := t.add(l, cells); err != nil {
+			return err
 		}
-		if len(t.rows) == mostRows || len(t.rows)*t.width >= mostCells {
-			return nil, l.wrong(0, "more than %d rows or %d cells", mostRows, mostCells)
-		}
-		if len(block)+t.width > cap(block) {
-			block = make([]float64, 0, t.width*blockRows)
-		}
-		at := len(block)
-		for i, cell := range cells {
-			v, ok := number(cell)
-			switch {
-			case !ok && t.head != nil && isTime(t.head[i]):
-				v = math.NaN()
-			case !ok:
-				return nil, l.wrong(i+1, "%.40q is no number; leave a cell empty where a value is missing", cell)
-			}
-			block = append(block, v)
-		}
-		t.rows = append(t.rows, block[at:len(block):len(block)])
 	}
-	if len(t.rows) == 0 {
-		return nil, fmt.Errorf("%s: it has no rows: %w", name, ft.ErrInvalid)
+}
+
+// begin takes the first line, and tells whether it has names.
+func (t *table) begin(l *lines, cells []string) (named bool, err error) {
+	if t.width = len(cells); t.width > mostColumns {
+		return false, l.wrong(0, "%d columns, at most %d", t.width, mostColumns)
 	}
-	return t, nil
+	if named, err = l.names(cells); named {
+		t.head = clones(cells)
+	}
+	return named, err
+}
+
+// add takes a row.
+func (t *table) add(l *lines, cells []string) error {
+	if len(cells) != t.width {
+		return l.wrong(0, "%d cells, but %d columns", len(cells), t.width)
+	}
+	if len(t.rows) == mostRows || len(t.rows)*t.width >= mostCells {
+		return l.wrong(0, "more than %d rows or %d cells", mostRows, mostCells)
+	}
+	if len(t.block)+t.width > cap(t.block) {
+		t.block = make([]float64, 0, t.width*blockRows)
+	}
+	at := len(t.block)
+	for i, cell := range cells {
+		v, ok := number(cell)
+		switch {
+		case !ok && t.head != nil && isTime(t.head[i]):
+			v = math.NaN()
+		case !ok:
+			return l.wrong(i+1, "%.40q is no number; leave a cell empty where a value is missing", cell)
+		}
+		t.block = append(t.block, v)
+	}
+	t.rows = append(t.rows, t.block[at:len(t.block):len(t.block)])
+	return nil
 }
 
 // isTime tells the columns that a table of measurements has beside them. Their cells may be anything.
