@@ -113,7 +113,7 @@ func TestWhoTookAnAddressIsSaid(t *testing.T) {
 		l.Close()
 	}
 	for _, err := range []error{nil, fettle.ErrInvalid} {
-		if got := Taken(err, ":1"); got != err {
+		if got := Taken(err, ":1"); !errors.Is(got, err) || errors.Is(got, fettle.ErrConflict) {
 			t.Errorf("%v became %v", err, got)
 		}
 	}
