@@ -124,6 +124,9 @@ func TestEachSetIsMeasuredAndReported(t *testing.T) {
 			t.Errorf("%s: %+v", c.row, row)
 		}
 	}
+	if row := rows["SMD: VUS-PR beside ridge Mahalanobis"]; row.Value < 0.5 {
+		t.Errorf("Fettle's VUS-PR of twenty deviations: %g", row.Value)
+	}
 	for _, want := range []string{"SMD: means of 2 machines", "ASD: means", "JumpStarter: means", "One sick member", "Nezha: the injected pod"} {
 		if !strings.Contains(tables.String(), want) {
 			t.Errorf("no table says %q:\n%s", want, tables.String())

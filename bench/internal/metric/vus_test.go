@@ -134,6 +134,20 @@ func TestVolumeIsThePublishedOne(t *testing.T) {
 	}
 }
 
+// The lowest threshold is the lowest score whatever the number of rows: else rows below it would count nowhere.
+func TestThresholdsReachTheLowestScore(t *testing.T) {
+	for n := 1; n < 3000; n++ {
+		scores := make([]float64, n)
+		for i := range scores {
+			scores[i] = float64(i)
+		}
+		u := spread(scores, Thresholds)
+		if u[0] != float64(n-1) || u[Thresholds-1] != 0 {
+			t.Fatalf("%d rows: thresholds from %g to %g", n, u[0], u[Thresholds-1])
+		}
+	}
+}
+
 // congruential makes the same scores in any language; digits, if any, makes ties.
 func congruential(seed int, labels []bool, digits int) []float64 {
 	out := make([]float64, len(labels))

@@ -113,7 +113,7 @@ func mahalanobis(train [][]float64) (Model, error) {
 	}
 	c := s.covariance(train)
 	for i := range s.mean {
-		c.SetSym(i, i, c.At(i, i)+ridge)
+		c.SetSym(i, i, max(c.At(i, i), 1)+ridge) // less than 1 where the least scale stands for the deviation
 	}
 	m := &distance{scale: s, origin: mat.NewVecDense(len(s.mean), nil)}
 	if !m.factor.Factorize(c) {
