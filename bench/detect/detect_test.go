@@ -92,7 +92,7 @@ func folder(t *testing.T) string {
 func TestEachSetIsMeasuredAndReported(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "detect.json")
 	var tables bytes.Buffer
-	if err := run([]string{"-quick", "-out", out}, folder(t), &tables); err != nil {
+	if err := run([]string{"-quick", "-machines", "-out", out}, folder(t), &tables); err != nil {
 		t.Fatal(err)
 	}
 	r, err := report.Read(out)
@@ -127,7 +127,7 @@ func TestEachSetIsMeasuredAndReported(t *testing.T) {
 	if row := rows["SMD: VUS-PR beside ridge Mahalanobis"]; row.Value < 0.5 {
 		t.Errorf("Fettle's VUS-PR of twenty deviations: %g", row.Value)
 	}
-	for _, want := range []string{"SMD: means of 2 machines", "ASD: means", "JumpStarter: means", "One sick member", "Nezha: the injected pod"} {
+	for _, want := range []string{"SMD: means of 2 machines", "ASD: means", "JumpStarter: means", "m-1      A", "One sick member", "Nezha: the injected pod"} {
 		if !strings.Contains(tables.String(), want) {
 			t.Errorf("no table says %q:\n%s", want, tables.String())
 		}

@@ -57,7 +57,10 @@ func labels(ctx context.Context, b *bench, p *part) error {
 	}
 	c := &comparison{p.set, results}
 	c.add(b.report)
-	return c.print(b.out)
+	if err := c.print(b.out); err != nil || !b.machines {
+		return err
+	}
+	return c.printMachines(b.out, machines)
 }
 
 // methods are Fettle and the yardsticks, in the order of tables.
@@ -160,8 +163,23 @@ func (c *comparison) print(out io.Writer) error {
 	})
 	line("gain in VUS-PR, paired\t", "\t", func(peer string) string {
 		_, _, gains := c.paired(peer)
-		return interval(gains, " in ")
+		return interval(gains, " (") + ")"
 	})
+	return w.Flush()
+}
+
+// printMachines writes VUS-PR of each machine.
+func (c *comparison) printMachines(out io.Writer, machines []machine) error {
+	fmt.Fprintf(out, "\n%s: VUS-PR of each machine\n", c.title)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MACHINE\tPOOL\tBUFFER\t"+strings.ToUpper(strings.Join(methods(), "\t")))
+	for i := range machines {
+		fmt.Fprintf(w, "%s\t%s\t%d", machines[i].Name, machines[i].pool, machines[i].buffer)
+		for _, name := range methods() {
+			fmt.Fprint(w, "\t", report.Digits(c.results[name][i].vus))
+		}
+		fmt.Fprintln(w)
+	}
 	return w.Flush()
 }
 

@@ -33,10 +33,11 @@ type part struct {
 
 // bench is what all parts share.
 type bench struct {
-	data   string // the folder
-	quick  bool
-	out    io.Writer // for tables
-	report *report.Report
+	data     string // the folder
+	quick    bool
+	machines bool      // each is told too
+	out      io.Writer // for tables
+	report   *report.Report
 }
 
 func parts() []part {
@@ -60,6 +61,7 @@ func run(args []string, data string, tables io.Writer) error {
 	f := flag.NewFlagSet("detect", flag.ContinueOnError)
 	quick := f.Bool("quick", false, "few machines of each set, for a smoke run; writes no file unless -out is given")
 	only := f.String("set", "", "comma-separated: smd, asd, jumpstarter, sick, nezha; writes no file unless -out is given")
+	machines := f.Bool("machines", false, "print VUS-PR of each machine too")
 	out := f.String("out", "", "where to write the JSON (default bench/results/detect.json)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -71,7 +73,7 @@ func run(args []string, data string, tables io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{data: data, quick: *quick, out: tables}
+	b := &bench{data: data, quick: *quick, machines: *machines, out: tables}
 	if err := complete(b.data, chosen); err != nil {
 		return err
 	}
