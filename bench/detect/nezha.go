@@ -163,7 +163,7 @@ func tellNezha(b *bench, pods []pod, faults []fault, said map[string][]verdicts)
 		row := report.Row{Metric: fmt.Sprintf("AC@%g", at.k), Unit: "1", Better: report.Higher}.FromMean(ours.within(at.k))
 		tell(row, at.budget, interval(ours.within(at.k), "\t"), func(r *ranking) float64 { return report.Mean(r.within(at.k)) })
 	}
-	row := report.Row{Metric: "false alarms per pod-day", Unit: "1/day", Better: report.Lower, Value: ours.falseAlarms}
+	row := report.Row{Metric: "false alarms per pod-day", Unit: "1", Better: report.Lower, Value: ours.falseAlarms}
 	tell(row, 2*rate, report.Digits(ours.falseAlarms)+"\t", func(r *ranking) float64 { return r.falseAlarms })
 	return w.Flush()
 }

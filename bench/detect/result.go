@@ -88,7 +88,7 @@ var all = []measured{
 	{"F1, own threshold / oracle", "1", report.Higher, func(r *result) float64 { return r.out.F1 / r.best }},
 	{"segment recall", "1", report.Higher, func(r *result) float64 { return r.out.Found() }},
 	{"median delay", "rows", report.Lower, func(r *result) float64 { return r.out.Delay() }},
-	{"false alarms per instance-day", "1/day", report.Lower, func(r *result) float64 { return float64(r.out.False) / r.days }},
+	{"false alarms per instance-day", "1", report.Lower, func(r *result) float64 { return float64(r.out.False) / r.days }},
 	{"normal time in alarm", "1", report.Lower, func(r *result) float64 { return r.out.NormalShare() }},
 }
 

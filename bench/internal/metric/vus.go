@@ -27,7 +27,7 @@ func VUSPR(scores []float64, labels []bool, buffer int) float64 {
 
 // FirstVUSPR is the same as it was first published, in 2022: B is all rows beside the labelled ones, in alarm or not, so that
 // who does not alarm around a segment cannot reach a recall of 1 at once; and the area is that of trapezoids from recall 0,
-// precision 1 on. It is lower for detectors whose alarms begin and end with the label.
+// precision 1 on. It is mostly the lower one.
 func FirstVUSPR(scores []float64, labels []bool, buffer int) float64 {
 	return volume(scores, labels, buffer, Thresholds, trapezoids)
 }
