@@ -35,6 +35,8 @@ type Front struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
+	served bool // pools, before this front came
+
 	mu    sync.Mutex
 	pools map[ft.PoolName]*PoolFront
 	pid   int
@@ -76,6 +78,7 @@ func (f *Front) attach(ctx context.Context) error {
 		return f.launch(ctx)
 	}
 	f.o.Log.Info("attached to the running router", "pid", h.PID, "pools", len(h.Tables))
+	f.served = len(h.Tables) > 0
 	for _, t := range h.Tables {
 		r, l, err := f.link.ask(ctx, &wire.Request{Op: wire.OpListener, Pool: t.Pool}, nil)
 		if err != nil {
@@ -237,6 +240,9 @@ func (f *Front) PID() int {
 	defer f.mu.Unlock()
 	return f.pid
 }
+
+// Served tells whether a router that served pools was found: their users go on with it whatever becomes of this front.
+func (f *Front) Served() bool { return f.served }
 
 // Close leaves the router running. The listening sockets stay open in it.
 func (f *Front) Close() error {

@@ -176,17 +176,17 @@ func (d *daemon) run(ctx context.Context, pools []fettle.Pool) (err error) {
 
 	socket, stop, err := d.listen(&wg)
 	if err != nil {
-		return err
+		return d.giveUp(err)
 	}
 	defer stop()
 	if err := d.begin(ctx, pools); err != nil {
-		return errors.Join(err, d.stopAll(false))
+		return d.giveUp(err)
 	}
 	undo, unlisted, err := publish(Record{
 		PID: os.Getpid(), StateDir: d.o.StateDir, Socket: socket, Version: d.o.Version, Started: d.started,
 	}, d.o.Registry)
 	if err != nil {
-		return errors.Join(err, d.stopAll(false))
+		return d.giveUp(err)
 	}
 	defer undo()
 	if unlisted != nil {
@@ -207,6 +207,12 @@ func (d *daemon) run(ctx context.Context, pools []fettle.Pool) (err error) {
 	}
 	d.log.Info("daemon ends", "keep", how.Keep, "force", how.Force)
 	return d.stopAll(how.Keep)
+}
+
+// giveUp ends a daemon that could not begin. What the one before left, and nobody took over yet, goes on without.
+func (d *daemon) giveUp(err error) error {
+	keep := d.front != nil && d.front.Served() && len(d.all()) == 0
+	return errors.Join(err, d.stopAll(keep))
 }
 
 // begin brings up the desired pools, or those that are remembered, and takes down those that are no longer desired.
