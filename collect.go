@@ -67,13 +67,13 @@ type Syscalls struct {
 
 // Metrics makes columns of what the application says of itself at a Prometheus endpoint.
 type Metrics struct {
-	// Path of the endpoint.
+	// Path of the endpoint, /metrics if it is empty.
 	Path string `json:"path,omitempty"`
 	// Port of the endpoint, where it is not the one that the instance serves on. $PORT+N counts from that one.
 	Port string `json:"port,omitempty"`
-	// Every is the time between scrapes.
+	// Every is the time between scrapes, 10s if it is 0: a column counts once it has ten values.
 	Every Duration `json:"every,omitempty"`
-	// Timeout of one scrape.
+	// Timeout of one scrape, 2s if it is 0.
 	Timeout Duration `json:"timeout,omitempty"`
 	// Series to take.
 	Series []Series `json:"series"`
@@ -138,7 +138,7 @@ func (m *Metrics) defaults() {
 		return
 	}
 	def(&m.Path, "/metrics")
-	def(&m.Every, Duration(5*time.Second))
+	def(&m.Every, Duration(10*time.Second))
 	def(&m.Timeout, Duration(2*time.Second))
 	for i := range m.Series {
 		def(&m.Series[i].Column, m.Series[i].Metric)

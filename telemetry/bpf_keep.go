@@ -23,7 +23,7 @@ const (
 func (p *Probes) keep() {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
-	groups := time.NewTicker(groupsEvery)
+	groups := time.NewTimer(groupsEvery)
 	defer groups.Stop()
 	past := time.NewTicker(p.past)
 	defer past.Stop()
@@ -36,7 +36,7 @@ func (p *Probes) keep() {
 		case <-sweep.C:
 			p.settle()
 		case <-groups.C:
-			p.groups()
+			groups.Reset(p.groups())
 		case now := <-past.C:
 			p.learn(now)
 		}
@@ -61,15 +61,17 @@ func (p *Probes) settle() {
 	}
 }
 
-// groups makes members of what came into the control groups since the last look: it may have any parent.
-func (p *Probes) groups() {
+// groups makes members of what came into the control groups since the last look: it may have any parent. It tells in how
+// long the next look is due.
+func (p *Probes) groups() (due time.Duration) {
 	p.grouping.Lock()
 	defer p.grouping.Unlock()
 	c := &p.census
 	c.mu.Lock()
 	c.claims.readAt = time.Time{} // now
 	c.regroup(time.Now())
-	list := slices.DeleteFunc(slices.Clone(c.list), func(b birth) bool { return !b.sure || c.claims.grouped[b.pid] != b.of })
+	due = c.claims.apart()
+	list := slices.DeleteFunc(slices.Clone(c.list), func(b birth) bool { return !b.sure || c.claims.grouped[b.pid].by != b.of })
 	c.mu.Unlock()
 	was := p.grouped
 	p.grouped = make(map[int]*claim, len(list))
@@ -79,6 +81,7 @@ func (p *Probes) groups() {
 			p.adopt(b)
 		}
 	}
+	return due
 }
 
 // sweep makes members of all processes that are an instance's and nobody's yet, or another's by mistake.

@@ -12,8 +12,12 @@ import (
 	ft "github.com/fettle-dev/fettle"
 )
 
-// groupsEvery is how often the lists of processes of the instances' control groups are read.
-const groupsEvery = 5 * time.Second
+// The lists of processes of all instances' control groups are read every groupsEvery, and where there are many every
+// groupsApart for each, which keeps it below a thousandth of a core.
+const (
+	groupsEvery = 5 * time.Second
+	groupsApart = 15 * time.Millisecond
+)
 
 // mostGroups bounds the control groups of one instance that are read.
 const mostGroups = 256
@@ -31,10 +35,16 @@ type claims struct {
 	all     map[lead]*claim
 	serial  uint64
 	owners  map[int]owned
-	grouped map[int]*claim // who is in whose group
-	ticks   uint64         // clock ticks since boot when the groups were read
-	readAt  time.Time
-	stale   bool // a claim came or went since all processes were told whose they are
+	grouped map[int]grouped // who is in whose group
+	readAt  time.Time       // of all groups
+	fresh   []*claim        // whose groups were not read yet
+	stale   bool            // a claim came or went since all processes were told whose they are
+}
+
+// grouped is whose group a process was in, and when, in clock ticks since boot.
+type grouped struct {
+	by    *claim
+	ticks uint64
 }
 
 // lead identifies the leader of an instance.
@@ -68,7 +78,7 @@ func (c *census) claim(id lead, session int, s ft.Scope) *claim {
 		c.claims.serial++
 		x = &claim{lead: id, serial: c.claims.serial}
 		if c.claims.all == nil {
-			c.claims.all, c.claims.owners, c.claims.grouped = map[lead]*claim{}, map[int]owned{}, map[int]*claim{}
+			c.claims.all, c.claims.owners, c.claims.grouped = map[lead]*claim{}, map[int]owned{}, map[int]grouped{}
 		}
 		c.claims.all[id] = x
 		c.claims.stale = true
@@ -78,7 +88,7 @@ func (c *census) claim(id lead, session int, s ft.Scope) *claim {
 	}
 	if groups := ownGroups(s); len(x.groups) == 0 && len(groups) > 0 {
 		x.groups = groups
-		c.claims.stale = true
+		c.claims.fresh, c.claims.stale = append(c.claims.fresh, x), true
 	}
 	x.users++
 	return x
@@ -89,7 +99,7 @@ func (c *census) disclaim(x *claim) {
 	defer c.mu.Unlock()
 	if x.users--; x.users == 0 {
 		delete(c.claims.all, x.lead)
-		c.claims.stale = true
+		c.claims.readAt, c.claims.stale = time.Time{}, true // whose group was around its
 	}
 }
 
@@ -115,8 +125,8 @@ func (c *claims) tell(b *birth, listing uint64) {
 	switch {
 	case leads != nil:
 		b.of, b.sure = leads, true
-	case in != nil && in.users > 0 && b.start <= c.ticks: // else another has the number by now
-		b.of, b.sure = in, true
+	case in.by != nil && in.by.users > 0 && b.start <= in.ticks: // else another has the number by now
+		b.of, b.sure = in.by, true
 	default:
 		b.of = c.related(b)
 	}
@@ -152,14 +162,18 @@ func (c *claims) forget(listing uint64) {
 // regroup reads the control groups where that is due, and tells anew whose all processes are where something changed.
 func (c *census) regroup(now time.Time) {
 	k := &c.claims
-	if !k.stale && now.Sub(k.readAt).Abs() < groupsEvery {
+	switch {
+	case now.Sub(k.readAt).Abs() >= k.apart():
+		k.readAt = now
+		if moved := k.readAll(); !moved && !k.stale {
+			return
+		}
+	case k.stale:
+		k.readGroups(k.fresh)
+	default:
 		return
 	}
-	k.readAt = now
-	if moved := k.readGroups(); !moved && !k.stale {
-		return
-	}
-	k.stale = false
+	k.fresh, k.stale = k.fresh[:0], false
 	known := make(map[int]bool, len(c.list)+len(c.births))
 	c.list = append(c.list, c.births...)
 	for i := range c.list {
@@ -188,36 +202,53 @@ func (c *census) tellAll() {
 	c.claims.forget(c.listing)
 }
 
-// readGroups finds who is in whose group; moved: somebody is who is not known to be that one's.
-func (c *claims) readGroups() (moved bool) {
+// apart is how long after one reading of all groups the next is due.
+func (c *claims) apart() time.Duration {
+	return max(groupsEvery, time.Duration(len(c.all))*groupsApart)
+}
+
+// readAll finds who is in whose group; moved: somebody is who is not known to be that one's.
+func (c *claims) readAll() (moved bool) {
 	clear(c.grouped)
-	c.ticks = bootTicks()
 	all := make([]*claim, 0, len(c.all))
 	for _, x := range c.all {
 		if len(x.groups) > 0 {
 			all = append(all, x)
 		}
 	}
-	slices.SortFunc(all, func(a, b *claim) int { // the innermost last
-		return cmp.Or(cmp.Compare(len(a.groups[0]), len(b.groups[0])), cmp.Compare(a.serial, b.serial))
-	})
-	for _, x := range all {
+	c.readGroups(all)
+	for pid, g := range c.grouped {
+		o := c.owners[pid]
+		moved = moved || o.by != g.by && (o.by == nil || o.by.lead != lead{pid, o.start})
+	}
+	return moved
+}
+
+// readGroups finds who is in the groups of some claims, as long as he is in no other's within.
+func (c *claims) readGroups(of []*claim) {
+	ticks := bootTicks()
+	for _, x := range of {
+		if x.users == 0 {
+			continue
+		}
 		for _, dir := range x.groups {
 			left := mostGroups
 			pids := appendProcesses(nil, dir, &left)
 			for _, pid := range pids {
-				c.grouped[pid] = x
+				if g := c.grouped[pid]; g.by == nil || g.by.users == 0 || g.by.around(x) {
+					c.grouped[pid] = grouped{x, ticks}
+				}
 			}
 			if len(pids) > 0 {
 				break // on a machine with both versions they need not be in both
 			}
 		}
 	}
-	for pid, x := range c.grouped {
-		o := c.owners[pid]
-		moved = moved || o.by != x && (o.by == nil || o.by.lead != lead{pid, o.start})
-	}
-	return moved
+}
+
+// around tells whether the other's group is the inner one, or the later of the same.
+func (x *claim) around(o *claim) bool {
+	return cmp.Or(cmp.Compare(len(x.groups[0]), len(o.groups[0])), cmp.Compare(x.serial, o.serial)) <= 0
 }
 
 // appendProcesses appends the processes of a control group and of all below it; left is how many groups may be read.

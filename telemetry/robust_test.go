@@ -157,7 +157,7 @@ func TestReusedNumberIsNotRead(t *testing.T) {
 func TestNumbersOfAListAreChecked(t *testing.T) {
 	listed := bootTicks()
 	x := &claim{lead: lead{1, 0}, users: 1}
-	k := &claims{all: map[lead]*claim{x.lead: x}, owners: map[int]owned{}, grouped: map[int]*claim{7: x}, ticks: listed}
+	k := &claims{all: map[lead]*claim{x.lead: x}, owners: map[int]owned{}, grouped: map[int]grouped{7: {x, listed}}}
 	for _, c := range []struct {
 		start uint64
 		want  *claim
