@@ -1,15 +1,17 @@
 package telemetry
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +20,9 @@ import (
 
 	ft "github.com/fettle-dev/fettle"
 )
+
+// mostHeader is how many bytes an answer may take beside its body: headers, and the frames of chunks.
+const mostHeader = 256 << 10
 
 // longScrape is how many intervals may lie between two scrapes before a counter's rate over them tells nothing.
 const longScrape = 5
@@ -112,16 +117,12 @@ func (s *scrape) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if r.request, err = http.NewRequest(http.MethodGet, target, http.NoBody); err != nil {
 		return nil, nil, fmt.Errorf("scrape %s: %w: %w", in.Ref, err, ft.ErrUnavailable)
 	}
+	r.request.Close = true
 	r.request.Header.Set("Accept", "text/plain;version=0.0.4")
 	r.request.Header.Set("User-Agent", "fettle")
-	r.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	r.client.Transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, address)
-		},
-		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-	}
+	var text bytes.Buffer
+	_ = r.request.Write(&text) // a buffer takes all
+	r.text, r.network, r.address = text.Bytes(), network, address
 	r.id = in.Ref.ID
 	s.ends.add(r.name, r.id)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -162,7 +163,10 @@ type scraper struct {
 	name    string // of the endpoint, for people
 	id      ft.InstanceID
 	request *http.Request
-	client  http.Client
+	text    []byte // of the request
+	network string
+	address string
+	answer  bufio.Reader
 	cancel  context.CancelFunc
 	done    chan struct{}
 
@@ -233,11 +237,25 @@ func (r *scraper) once(ctx context.Context) {
 	r.missing = missing
 }
 
-// fetch makes one scrape.
+// fetch makes one scrape. An [http.Transport] takes goroutines and timers for each connection, which is most of the
+// cost where thousands are scraped.
 func (r *scraper) fetch(ctx context.Context) ([]sum, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.s.m.Timeout.D())
 	defer cancel()
-	resp, err := r.client.Do(r.request.WithContext(ctx))
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, r.network, r.address)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // all that waits for it ends
+	if _, err := conn.Write(r.text); err != nil {
+		return nil, time.Time{}, err
+	}
+	r.answer.Reset(io.LimitReader(conn, mostBody+mostHeader))
+	resp, err := http.ReadResponse(&r.answer, r.request)
+	for ; err == nil && resp.StatusCode < 200; resp, err = http.ReadResponse(&r.answer, r.request) { // a hint of what is to come
+	}
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -262,9 +280,6 @@ func (r *scraper) say(err error) string {
 		return fmt.Sprintf("no whole answer within %s", r.s.m.Timeout)
 	case errors.As(err, &errno):
 		return errno.Error()
-	}
-	if outer := (*url.Error)(nil); errors.As(err, &outer) {
-		err = outer.Err // the URL is told already
 	}
 	return err.Error()
 }
