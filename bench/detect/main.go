@@ -62,6 +62,7 @@ func run(args []string, data string, tables io.Writer) error {
 	quick := f.Bool("quick", false, "few machines of each set, for a smoke run; writes no file unless -out is given")
 	only := f.String("set", "", "comma-separated: smd, asd, jumpstarter, sick, nezha; writes no file unless -out is given")
 	machines := f.Bool("machines", false, "print VUS-PR of each machine too")
+	without := f.Bool("ablate", false, "print only what the streams reach without each of their parts; writes no file")
 	out := f.String("out", "", "where to write the JSON (default bench/results/detect.json)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -76,6 +77,9 @@ func run(args []string, data string, tables io.Writer) error {
 	b := &bench{data: data, quick: *quick, machines: *machines, out: tables}
 	if err := complete(b.data, chosen); err != nil {
 		return err
+	}
+	if *without {
+		return ablate(context.Background(), b.data, b.quick, b.out)
 	}
 	if *out == "" && !*quick && *only == "" {
 		*out = "bench/results/detect.json"

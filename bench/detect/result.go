@@ -34,6 +34,9 @@ func fromRows(rows []score.Row) verdicts {
 // fit trains a yardstick on train and lets it judge test, with a threshold by the same rule as Fettle's: the stated rate
 // of alarm runs in train.
 func fit(m yardstick.Method, train, test [][]float64, every time.Duration) (verdicts, error) {
+	if m.Fit == nil {
+		return follow(m, train, test, every)
+	}
 	model, err := m.Fit(train)
 	if err != nil {
 		return verdicts{}, err
@@ -41,6 +44,21 @@ func fit(m yardstick.Method, train, test [][]float64, every time.Duration) (verd
 	u := yardstick.Threshold(scored(model, train), m.Release, rate*days(len(train), every))
 	scores := scored(model, test)
 	return verdicts{scores, yardstick.Alarms(scores, u, m.Release)}, nil
+}
+
+// follow is fit of a yardstick that reads rows in their order. It ranks by one score and alarms by another.
+func follow(m yardstick.Method, train, test [][]float64, every time.Duration) (verdicts, error) {
+	s, before, err := yardstick.NewStreams(train, every, m.Without)
+	if err != nil {
+		return verdicts{}, err
+	}
+	v, alarms := verdicts{scores: make([]float64, len(test))}, make([]float64, len(test))
+	for i, row := range test {
+		v.scores[i], alarms[i] = s.Next(row)
+	}
+	u := yardstick.Threshold(before, m.Release, rate*days(len(before), every))
+	v.alarms = yardstick.Alarms(alarms, u, m.Release)
+	return v, nil
 }
 
 func scored(m yardstick.Model, rows [][]float64) []float64 {

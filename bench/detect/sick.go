@@ -44,14 +44,7 @@ func sick(ctx context.Context, b *bench, p *part) error {
 	if err != nil {
 		return err
 	}
-	var patients []patient
-	for _, pool := range pooled(machines) {
-		for k := range pool {
-			if len(pool) > 1 {
-				patients = append(patients, patient{pool, k})
-			}
-		}
-	}
+	patients := sickMembers(machines)
 	if b.quick {
 		slices.SortStableFunc(patients, func(a, b patient) int { return len(a.pool) - len(b.pool) })
 		patients = patients[:min(quickSick, len(patients))]
@@ -75,6 +68,19 @@ func sick(ctx context.Context, b *bench, p *part) error {
 	return tellSick(b, patients, names, vus)
 }
 
+// sickMembers are all members of pools.
+func sickMembers(machines []machine) []patient {
+	var out []patient
+	for _, pool := range pooled(machines) {
+		for k := range pool {
+			if len(pool) > 1 {
+				out = append(out, patient{pool, k})
+			}
+		}
+	}
+	return out
+}
+
 // alone is the method that sees the sick member only.
 const alone = "Fettle, alone"
 
@@ -84,16 +90,7 @@ func (p *patient) measure(ctx context.Context, rng *rand.Rand) (map[string]float
 	quiet := p.quiet()
 	ill, injected := shift(healthy, quiet, rng)
 	found := map[string]float64{}
-	rank := func(name string, scores []float64) {
-		var s []float64
-		var l []bool
-		for i, v := range scores {
-			if quiet[i] {
-				s, l = append(s, v), append(l, injected[i])
-			}
-		}
-		found[name] = metric.VUSPR(s, l, healthy.buffer)
-	}
+	rank := func(name string, scores []float64) { found[name] = p.rank(scores, quiet, injected) }
 	pool := members(p.pool)
 	pool[p.who] = ill
 	c := score.Config{Every: jumpstarter.every, FalseAlarms: rate}
@@ -115,6 +112,18 @@ func (p *patient) measure(ctx context.Context, rng *rand.Rand) (map[string]float
 		rank(y.Name, v.scores)
 	}
 	return found, nil
+}
+
+// rank is VUS-PR against the injected rows, without those in which a member of the pool has a label.
+func (p *patient) rank(scores []float64, quiet, injected []bool) float64 {
+	var s []float64
+	var l []bool
+	for i, v := range scores {
+		if quiet[i] {
+			s, l = append(s, v), append(l, injected[i])
+		}
+	}
+	return metric.VUSPR(s, l, p.pool[p.who].buffer)
 }
 
 // quiet are the test rows in which no member of the pool has a label.

@@ -1,6 +1,7 @@
 // Package yardstick has the plain methods that Fettle's detector is measured beside: what a statistician would try first,
 // and what dashboards ship. Each is trained on train rows only, and scores a row by itself, so that it is causal. Missing
-// values count as usual ones. A [Model] is safe for concurrent use.
+// values count as usual ones. A [Model] is safe for concurrent use. Beside them is [Streams], which reads rows in their
+// order: what Fettle's detector is to become, in few lines.
 package yardstick
 
 import (
@@ -16,8 +17,11 @@ type Method struct {
 	Name string
 	// Release is the part of its threshold below which an alarm ends.
 	Release float64
-	// Fit learns what is usual from train rows of one width, NaN where a value is missing.
+	// Fit learns what is usual from train rows of one width, NaN where a value is missing. It is nil for
+	// [Streams], which learn in the order of rows: see [NewStreams].
 	Fit func(train [][]float64) (Model, error)
+	// Without is what [Streams] does without, where there is no Fit.
+	Without Part
 }
 
 // Model scores rows.
@@ -26,13 +30,19 @@ type Model interface {
 	Score(row []float64) float64
 }
 
-// Methods are all of them. The first two have the hysteresis of Fettle's alarms, z bands have none.
+// Methods are all of them. z bands have no hysteresis, the others have that of Fettle's alarms.
 func Methods() []Method {
 	return []Method{
 		{Name: "ridge Mahalanobis", Release: release, Fit: mahalanobis},
 		{Name: "PCA residual", Release: release, Fit: residual},
 		{Name: "z bands", Release: 1, Fit: bands},
+		StreamsWithout(Whole),
 	}
+}
+
+// StreamsWithout is the method of [Streams] without one of their parts.
+func StreamsWithout(p Part) Method {
+	return Method{Name: "streams", Release: release, Without: p}
 }
 
 const (
