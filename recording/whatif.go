@@ -25,7 +25,7 @@ const mostRounds = 64
 // whatIf replays under another policy. What was measured is as it was, so nothing that is decided here has an effect:
 //
 //   - An action that the recorded brain took in the same step (the same verb of the same operation on the same life of an
-//     instance) ends when and as that ended.
+//     instance) ends when and as that ended, be it that brakes forbade it once its intent was durable.
 //   - To admit an instance always succeeds: the recording says itself whether it got work.
 //   - Every other action ends at once, as skipped and withdrawn: its operation is given up, and counts as tried without effect.
 //   - Outcomes of recorded actions that are not taken here are facts that happen anyhow: an instance that was started or
@@ -175,8 +175,16 @@ func (w *whatIf) step(p *Player, s *Step) error {
 		w.events = append(w.events, es...)
 	}
 	for _, e := range s.Made {
-		if c, is := e.(*ft.Closed); is {
-			w.events = append(w.events, w.succeed(c.ID)...)
+		switch e := e.(type) {
+		case *ft.Closed:
+			w.events = append(w.events, w.succeed(e.ID)...)
+		case *ft.Finished: // brakes forbade it once it was durable
+			if a, ok := w.taken[e.Action.ID]; ok {
+				delete(w.taken, e.Action.ID)
+				f := *e
+				f.Action = a
+				w.events, p.made = append(w.events, &f), append(p.made, &f)
+			}
 		}
 	}
 	if s.Frame != nil {
