@@ -51,12 +51,19 @@ func ablate(ctx context.Context, data string, quick bool, out io.Writer) error {
 		fmt.Fprintf(w, "\t%s\tRECALL\tFALSE\tIN ALARM", p.set.title)
 	}
 	fmt.Fprintln(w, "\tONE SICK")
-	for _, without := range yardstick.Parts() {
-		method := yardstick.StreamsWithout(without)
-		fmt.Fprint(w, without)
+	var methods []yardstick.Method
+	var names []string
+	for _, p := range yardstick.Parts() {
+		methods, names = append(methods, yardstick.StreamsWithout(p)), append(names, p.String())
+	}
+	strict := methods[0]
+	strict.Runs = 1
+	methods, names = append(methods, strict), append(names, "second run a day")
+	for n, method := range methods {
+		fmt.Fprint(w, names[n])
 		for k, p := range sets {
 			results := make([]result, len(machines[k]))
-			err := each(ctx, p.name+" without "+without.String(), len(results), func(_ context.Context, i int) error {
+			err := each(ctx, p.name+" without "+names[n], len(results), func(_ context.Context, i int) error {
 				m := &machines[k][i]
 				v, err := fit(method, m.Train, m.Test, p.set.every)
 				if err == nil {
@@ -82,7 +89,7 @@ func ablate(ctx context.Context, data string, quick bool, out io.Writer) error {
 			fmt.Fprint(w, "\t", h, "\t", of("segment recall"), "\t", of("false alarms per instance-day"), "\t", of("normal time in alarm"))
 		}
 		vus := make([]float64, len(patients))
-		err := each(ctx, "sick without "+without.String(), len(patients), func(_ context.Context, i int) error {
+		err := each(ctx, "sick without "+names[n], len(patients), func(_ context.Context, i int) error {
 			p := patients[i]
 			quiet := p.quiet()
 			ill, injected := shift(p.pool[p.who], quiet, rand.New(rand.NewPCG(shiftSeed, uint64(i))))

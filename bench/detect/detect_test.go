@@ -134,6 +134,32 @@ func TestEachSetIsMeasuredAndReported(t *testing.T) {
 	}
 }
 
+func TestStreamsAreMeasuredWithoutEachPart(t *testing.T) {
+	var tables bytes.Buffer
+	if err := run([]string{"-quick", "-ablate"}, folder(t), &tables); err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string][]string{}
+	for line := range strings.Lines(tables.String()) {
+		if name, rest, ok := strings.Cut(line, "  "); ok {
+			rows[name] = strings.Fields(rest)
+		}
+	}
+	for _, name := range []string{"nothing", "level", "high pass", "adoption", "second run a day"} {
+		// Of three sets the two halves around a slash and three more numbers, of sick members the halves.
+		if len(rows[name]) != 3*6+3 {
+			t.Errorf("%q: %q", name, rows[name])
+		}
+	}
+	if whole := rows["nothing"]; len(whole) > 0 && whole[0] == "0" {
+		t.Errorf("nothing was found: %q", whole)
+	}
+	held := heldOut([]machine{{Member: score.Member{Name: "a1"}}, {Member: score.Member{Name: "a10"}}, {Member: score.Member{Name: "b"}}})
+	if d := cmp.Diff(map[string]bool{"a10": false, "a1": true, "b": false}, held); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	whole := folder(t)
 	for _, c := range []struct {

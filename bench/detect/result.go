@@ -56,7 +56,7 @@ func follow(m yardstick.Method, train, test [][]float64, every time.Duration) (v
 	for i, row := range test {
 		v.scores[i], alarms[i] = s.Next(row)
 	}
-	u := yardstick.Threshold(before, m.Release, rate*days(len(before), every))
+	u := yardstick.Threshold(before, m.Release, max(m.Runs, 1)*rate*days(len(before), every))
 	v.alarms = yardstick.Alarms(alarms, u, m.Release)
 	return v, nil
 }

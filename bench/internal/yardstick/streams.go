@@ -20,16 +20,17 @@ const (
 	Spans
 	Clip
 	Guard
+	Floors
 	Adoption
 )
 
 func (p Part) String() string {
-	return [...]string{"nothing", "level", "season", "high pass", "difference", "spans", "clip", "guard", "adoption"}[p]
+	return [...]string{"nothing", "level", "season", "high pass", "difference", "spans", "clip", "guard", "floors", "adoption"}[p]
 }
 
 // Parts are all of them, Whole first.
 func Parts() []Part {
-	return []Part{Whole, Level, Season, HighPass, Difference, Spans, Clip, Guard, Adoption}
+	return []Part{Whole, Level, Season, HighPass, Difference, Spans, Clip, Guard, Floors, Adoption}
 }
 
 const (
@@ -46,11 +47,14 @@ const (
 	tiny       = 1e-9
 )
 
-// weights of level, high pass and difference.
-var weights = [streams]float64{1, 1, 2}
-
-// spans that the sum is smoothed over, in rows.
+// spans that the sum is smoothed over, in rows. Alarms are by the first ones: what takes hours to fade would hold them.
 var spans = [...]float64{3, 10, 30, 100, 300}
+
+const alarmSpans = 3
+
+// floors are the least scales of level, high pass and difference, as parts of the greatest magnitude of the column: many
+// columns are rounded, and all but constant for days.
+var floors = [streams]float64{0.1, 0.03, 0.1}
 
 // Streams looks at rows three ways: the level against the same time of other days, the deviation from an exponentially
 // weighted mean of an hour, and the difference from the row before. Each way has a quadratic form
@@ -59,10 +63,10 @@ var spans = [...]float64{3, 10, 30, 100, 300}
 //
 // divided by its median m over train. The score is
 //
-//	Σ over spans of EWMA_span(q_level/m_level + q_high/m_high + 2 q_diff/m_diff)
+//	Σ over spans of EWMA_span(q_level/m_level + q_high/m_high + q_diff/m_diff)
 //
-// over its median in train, less 1. The scatter and the mean of the level are those of train, an anchor; the other two go on
-// learning with a half-life of a week, where strange rows teach little. Alarms are by the same score with a level that is
+// over its median in train, less 1, the spans being 3 to 300 rows, and 3 to 30 for alarms. The scatter and the mean of the level are those of train, an anchor; the other two go on
+// learning with a half-life of a week, where strange rows teach little. Scales have floors. Alarms are by a level that is
 // adopted: if log q_level stays one above what is usual for half a day, what is usual follows it by a half-life of six
 // hours, and back down at once when it falls. A score to rank by keeps the anchor; an alarm ends.
 //
@@ -75,7 +79,8 @@ type Streams struct {
 	forms        [streams]*form
 	streams      [streams][]float64
 	last, mean   []float64 // the row before, the mean of an hour
-	least, peak  []float64
+	least        [streams][]float64
+	peak         []float64
 	begun        bool
 	anchored     bool
 	usual        [streams]float64 // medians, 0 where a stream never varies
@@ -92,11 +97,11 @@ func NewStreams(train [][]float64, every time.Duration, without Part) (*Streams,
 	d, day := len(train[0]), max(int(24*time.Hour/every), bins)
 	s := &Streams{
 		without: without, day: float64(day), hour: 1 - math.Exp(-24/(highHours*float64(day))), season: newSeason(d, day),
-		last: make([]float64, d), mean: make([]float64, d), least: make([]float64, d), peak: make([]float64, d),
+		last: make([]float64, d), mean: make([]float64, d), peak: make([]float64, d),
 	}
 	forget := 1 - math.Exp2(-1/(memoryDays*s.day))
 	for k, f := range [streams]float64{0, forget, forget} {
-		s.forms[k], s.streams[k] = newForm(d, f), make([]float64, d)
+		s.forms[k], s.streams[k], s.least[k] = newForm(d, f), make([]float64, d), make([]float64, d)
 	}
 	forms := make([][streams]float64, len(train))
 	for i, row := range train {
@@ -124,7 +129,12 @@ func (s *Streams) look(row []float64) (q [streams]float64) {
 	for c, v := range row {
 		if s.peak[c] < math.Abs(v) {
 			s.peak[c] = math.Abs(v)
-			s.least[c] = leastSpread * s.peak[c]
+			for k, floor := range floors {
+				if s.without == Floors {
+					floor = leastSpread
+				}
+				s.least[k][c] = floor * s.peak[c]
+			}
 		}
 		if !s.begun {
 			s.last[c], s.mean[c] = v, v
@@ -154,9 +164,9 @@ func (s *Streams) look(row []float64) (q [streams]float64) {
 		q[k] = f.distance(s.streams[k], most)
 		switch {
 		case k > 0:
-			f.learn(s.least, s.without != Guard)
+			f.learn(s.least[k], s.without != Guard)
 		case !s.anchored:
-			f.learn(s.least, false)
+			f.learn(s.least[k], false)
 		}
 	}
 	return q
@@ -190,38 +200,42 @@ func (s *Streams) score(q [streams]float64, adopts bool) (score, alarm float64) 
 		if s.usual[k] == 0 || s.without == Level && k == 0 || s.without == HighPass && k == 1 || s.without == Difference && k == 2 {
 			continue
 		}
-		rank += weights[k] * v / s.usual[k]
+		rank += v / s.usual[k]
 		usual := s.usual[k]
 		if k == 0 && s.without != Adoption {
 			if usual = math.Exp(s.level.usual); adopts {
 				s.level.follow(v, s.day)
 			}
 		}
-		warn += weights[k] * v / usual
+		warn += v / usual
 	}
-	return s.ranks.next(rank, s.without == Spans), s.warns.next(warn, s.without == Spans)
+	if s.without == Spans {
+		return s.ranks.excess(rank), s.warns.excess(warn)
+	}
+	return s.ranks.excess(s.ranks.smooth(rank, len(spans))), s.warns.excess(s.warns.smooth(warn, alarmSpans))
 }
 
-// smoothing is the sum of several exponentially weighted means.
+// smoothing is the mean of several exponentially weighted ones.
 type smoothing struct {
 	means [len(spans)]float64
-	usual float64 // of their mean
+	usual float64
 }
 
-// next is the excess over what is usual.
-func (m *smoothing) next(v float64, none bool) float64 {
+// smooth takes a value, and gives the mean of the first spans.
+func (m *smoothing) smooth(v float64, first int) float64 {
 	sum := 0.0
-	for k, span := range spans {
+	for k, span := range spans[:first] {
 		m.means[k] += 2 / (span + 1) * (v - m.means[k])
-		sum += m.means[k] / float64(len(spans))
+		sum += m.means[k]
 	}
-	if none {
-		sum = v
-	}
+	return sum / float64(first)
+}
+
+func (m *smoothing) excess(v float64) float64 {
 	if m.usual == 0 {
 		return 0
 	}
-	return sum/m.usual - 1
+	return v/m.usual - 1
 }
 
 // adoption is what is usual of the level, as a logarithm.

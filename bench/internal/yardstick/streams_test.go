@@ -31,7 +31,7 @@ func trained(t *testing.T, without Part) (*Streams, []float64, *rand.Rand) {
 	return s, scores, rng
 }
 
-// follow gives what Streams says of rows.
+// followed gives what Streams says of rows.
 func followed(s *Streams, rows [][]float64) (scores, alarms []float64) {
 	for _, row := range rows {
 		score, alarm := s.Next(row)
@@ -45,7 +45,7 @@ func TestStreamsSeeTheBreakOfARelation(t *testing.T) {
 	healthy, _ := followed(s, daily(rng, trainRows, 288))
 	sick := daily(rng, trainRows+288, 24)
 	for _, row := range sick {
-		row[1] += 2 // a tenth of a standard deviation, and twenty of its relation to the first one
+		row[1] += 20 // about one standard deviation of the day's wave, and far off its relation to the first column
 	}
 	scores, _ := followed(s, sick)
 	if most := slices.Max(before); slices.Max(healthy) > 1.5*most || scores[23] < 4*most {

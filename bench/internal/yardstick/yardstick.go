@@ -20,6 +20,8 @@ type Method struct {
 	// Fit learns what is usual from train rows of one width, NaN where a value is missing. It is nil for
 	// [Streams], which learn in the order of rows: see [NewStreams].
 	Fit func(train [][]float64) (Model, error)
+	// Runs is how many alarm runs its threshold allows in train for each one that is stated, 1 where it is 0.
+	Runs float64
 	// Without is what [Streams] does without, where there is no Fit.
 	Without Part
 }
@@ -40,9 +42,13 @@ func Methods() []Method {
 	}
 }
 
+// streamRuns is the bound that test is to keep: train is not free of anomalies, which use up the runs of a threshold that
+// allows no more than the stated ones.
+const streamRuns = 2
+
 // StreamsWithout is the method of [Streams] without one of their parts.
 func StreamsWithout(p Part) Method {
-	return Method{Name: "streams", Release: release, Without: p}
+	return Method{Name: "streams", Release: release, Runs: streamRuns, Without: p}
 }
 
 const (
