@@ -47,10 +47,7 @@ func (s *State) touchPrimary(o *operation) {
 
 // skipped: it was not carried out and is considered anew.
 func (s *State) skipped(o *operation, m *member, e *ft.Finished) {
-	m.Phase, o.Begun = o.From, o.Before
-	if !m.Alive && m.Phase != ft.Quarantined {
-		m.Phase = ft.Cold
-	}
+	s.restore(o, m)
 	o.Skips++
 	o.Err = e.Err
 	o.RetryAt = e.At.Add(skipPause << min(o.Skips-1, 6))
@@ -58,6 +55,17 @@ func (s *State) skipped(o *operation, m *member, e *ft.Finished) {
 		o.Failing, o.Fails = true, 0
 	}
 	m.early()
+}
+
+// restore takes the member back to where it was before the action.
+func (s *State) restore(o *operation, m *member) {
+	m.Phase, o.Begun = o.From, o.Before
+	switch {
+	case !m.Alive && m.Phase != ft.Quarantined:
+		m.Phase = ft.Cold
+	case m.Alive && m.Phase == ft.Cold: // found running meanwhile
+		m.Phase = ft.Warming
+	}
 }
 
 // failed: the step is tried again after a pause, or the operation goes to its last resort.

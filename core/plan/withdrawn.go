@@ -13,10 +13,7 @@ const longBar = 24 * 60 * 60 * 1e9
 
 // withdrawn folds the outcome of an action that was not carried out and will not be.
 func (s *State) withdrawn(o *operation, m *member, e *ft.Finished) {
-	m.Phase, o.Begun = o.From, o.Before
-	if !m.Alive && m.Phase != ft.Quarantined {
-		m.Phase = ft.Cold
-	}
+	s.restore(o, m)
 	o.Withdrawn = e.Err
 	m.early()
 }
