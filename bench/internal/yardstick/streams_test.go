@@ -13,7 +13,7 @@ import (
 func daily(rng *rand.Rand, from, n int) [][]float64 {
 	out := make([][]float64, n)
 	for i := range out {
-		v := 50 + 10*math.Sin(2*math.Pi*float64(from+i)/288) + rng.NormFloat64()
+		v := 10*math.Sin(2*math.Pi*float64(from+i)/288) + rng.NormFloat64()
 		out[i] = []float64{v, 2*v + 0.1*rng.NormFloat64(), 5 + rng.NormFloat64()}
 	}
 	return out
@@ -55,16 +55,16 @@ func TestStreamsSeeTheBreakOfARelation(t *testing.T) {
 
 // The usual value of one time of day is strange at another.
 func TestStreamsKnowTheTimeOfDay(t *testing.T) {
-	noon := func(without Part) float64 {
+	strange := func(without Part) float64 {
 		s, before, rng := trained(t, without)
 		rows := daily(rng, trainRows, 288)
-		for _, row := range rows[200:224] { // low then; as it is at the middle of the day's wave
-			row[0], row[1] = 50, 100
+		for _, row := range rows[200:224] { // at the bottom of the day's wave, what is usual at its middle
+			row[0], row[1] = 0, 0
 		}
 		scores, _ := followed(s, rows)
 		return scores[223] / slices.Max(before)
 	}
-	if with, without := noon(Whole), noon(Season); with < 1.5*without {
+	if with, without := strange(Whole), strange(Season); with < 1 || with < 1.5*without {
 		t.Errorf("with season %.2f of the most in train, without %.2f", with, without)
 	}
 }
