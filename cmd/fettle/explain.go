@@ -48,11 +48,11 @@ func (c *cli) explainCommand() *cobra.Command {
 		Use:   "explain INSTANCE|POOL",
 		Short: "What the verdict is, by what evidence, what was done, and whether it helped",
 		Long: `Says in words how an instance or a pool behaves compared with what is usual, by what evidence, since when, and how
-its peers do; whom it calls and how they answer; what is foreseen; what was done about it and whether that helped, or why
-nothing is done; and what cannot be measured here.
+its peers do; whom it calls and how they answer; what is foreseen; what was done about it and whether that helped,
+or why nothing is done; and what cannot be measured here.
 
-With --syscalls the system calls of the instance are counted for a moment. All programs on the machine that make system
-calls are a little slower meanwhile; asked for again and again, it waits so that the budget of 3 % is kept.`,
+With --syscalls the system calls of the instance are counted for a moment. All programs on the machine that make
+system calls are a little slower meanwhile; asked for again and again, it waits so that the budget of 3 % is kept.`,
 		Example: `  fettle explain web-3
   fettle explain web
   fettle explain web-3 --syscalls

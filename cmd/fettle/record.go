@@ -31,16 +31,16 @@ func (c *cli) recordCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record [POOL] -o FILE",
 		Short: "Record what a pool's brain sees and decides, for fettle replay",
-		Long: `Writes to a file what the brain of a pool sees from now on (measurements, events, outcomes) and what it decides, from the
-present state and what was learnt so far. Ctrl-C ends it; --for does so after a time. Nothing waits for the recording: one
-whose reader is too slow ends, and says so.
+		Long: `Writes to a file what the brain of a pool sees from now on (measurements, events, outcomes) and what it decides,
+from the present state and what was learnt so far. Ctrl-C ends it; --for does so after a time. Nothing waits for the
+recording: one whose reader is too slow ends, and says so.
 
-fettle replay FILE lets the brain see it again, under the same policy or another one. The format is gzip with one JSON value a
-line: zcat FILE | jq. See docs/recording.md.
+fettle replay FILE lets the brain see it again, under the same policy or another one. The format is gzip with one
+JSON value a line: zcat FILE | jq. See docs/recording.md.
 
-The file holds the pool's policy, the last output of instances that failed, and the routes that were requested. Values of
-environment variables, arguments of commands and bodies of HTTP hooks are left out unless --with-secrets is given. It is
-readable for you only.
+The file holds the pool's policy, the last output of instances that failed, and the routes that were requested.
+Values of environment variables, arguments of commands and bodies of HTTP hooks are left out unless --with-secrets
+is given. It is readable for you only.
 
 It stands under its name once the recording has begun; until then a file that --force overwrites stays as it was.`,
 		Example: `  fettle record -o web.rec

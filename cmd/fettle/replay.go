@@ -29,15 +29,17 @@ func (c *cli) replayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay FILE",
 		Short: "Let a brain see a recording again, under the same policy or another one",
-		Long: `Without --set the brain sees what the recorded one saw and must decide the same: it is compared, and a difference is shown
-and exits with 1.
+		Long: `Without --set the brain sees what the recorded one saw and must decide the same: it is compared, and a difference is
+shown and exits with 1.
 
-With --set it shows what would have been decided under another policy, beside what was: lines marked - were decided in the
-recording only, those marked + in the replay only. What was measured stays as it was, so an action that was not done when this
-was recorded ends as skipped, and what follows is what would follow had it not helped. docs/recording.md has the rules. Where
-detect.learn or detect.falseAlarms are set, the judge learns anew from the recording.
+With --set it shows what would have been decided under another policy, beside what was: lines marked - were decided
+in the recording only, those marked + in the replay only. What was measured stays as it was, so an action that was
+not done when this was recorded ends as skipped, and what follows is what would follow had it not helped.
+docs/recording.md has the rules. Where detect.learn or detect.falseAlarms are set, the judge learns anew from the
+recording.
 
-A recording of telemetry from elsewhere (fettle record import) has no decisions to compare: verdicts and decisions are shown.`,
+A recording of telemetry from elsewhere (fettle record import) has no decisions to compare: verdicts and decisions
+are shown.`,
 		Example: `  fettle replay web.rec
   fettle replay web.rec --set heal.young=10m
   fettle replay web.rec --set mode=heal --set detect.persist=30s -o json`,

@@ -40,9 +40,9 @@ func (c *cli) watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch [flags] PID... | --unit GLOB | --cgroup GLOB | --match REGEX",
 		Short: "Judge and explain servers that run already, and touch nothing",
-		Long: `Takes servers that run already, without a restart, a router or a file: learns how each of them behaves, says when one
-drifts, and explains it. It changes nothing on the machine: it sends no signal and no request, writes to no control group,
-and writes no file outside of its state directory. When it ends, everything is as it was.
+		Long: `Takes servers that run already, without a restart, a router or a file: learns how each of them behaves, says when
+one drifts, and explains it. It changes nothing on the machine: it sends no signal and no request, writes to no
+control group, and writes no file outside of its state directory. When it ends, everything is as it was.
 
 One of these says which servers; each becomes an instance:
   PID...          processes, each with all that descends from it
@@ -50,14 +50,15 @@ One of these says which servers; each becomes an instance:
   --cgroup GLOB   control groups by their path below the mount, such as '/kubepods/*/pod*'
   --match REGEX   processes whose command line matches; of those that descend from each other the topmost
 
-New ones that match are taken up while it runs, and one that comes back after it ended is the next generation of the same
-instance. Instances of one program are peers, and are compared with each other.
+New ones that match are taken up while it runs, and one that comes back after it ended is the next generation of the
+same instance. Instances of one program are peers, and are compared with each other.
 
 What is learnt is kept in a state directory of its own for each selection: the next watch of the same selection begins
 with that baseline. Other commands work meanwhile from another terminal: ps, explain, log, plan (what would be done if
 Fettle ran these servers), accept, forget.
 
-As another user than that of the servers, and not as root, some things cannot be read: fettle explain says which, and why.`,
+As another user than that of the servers, and not as root, some things cannot be read: fettle explain says which,
+and why.`,
 		Example: `  fettle watch 4711
   fettle watch --match gunicorn
   fettle watch --unit 'worker@*.service'
