@@ -147,3 +147,23 @@ func TestFormWhitens(t *testing.T) {
 		t.Errorf("squared distance %.2f, want 8", q)
 	}
 }
+
+// What a row of 32 columns costs, judged and learnt.
+func BenchmarkStreamsRow(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	rows := make([][]float64, trainRows)
+	for i := range rows {
+		rows[i] = make([]float64, 32)
+		for c := range rows[i] {
+			rows[i][c] = rng.NormFloat64()
+		}
+	}
+	s, _, err := NewStreams(rows, 5*time.Minute, Whole)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s.Next(rows[i%len(rows)])
+	}
+}
