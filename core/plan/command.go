@@ -133,14 +133,16 @@ func (s *State) answer(t *tally) {
 	}
 }
 
-// grant carries a wish through the brakes, or refuses it.
+// grant carries a wish through the brakes, or refuses it. Force passes over them; a restart of the pool still goes from one to
+// the next.
 func (s *State) grant(t *tally, m *member) {
 	w := m.Wish
 	refuse := func(text string) {
 		t.say(&ft.Declined{Stamp: t.stamp(), Ref: m.In.Ref, Reason: ft.Reason{Rule: ruleRefused, Text: fmt.Sprintf("%s asked by %s: %s", w.Asked, w.By, text)}})
 	}
 	r := ft.Reason{Rule: ruleManual, Level: m.Verdict.Level, Cause: m.Verdict.Cause, Text: fmt.Sprintf("%s asked by %s", w.Asked, w.By)}
-	if w.Force {
+	rolling := w.Asked == "restart"
+	if w.Force && !rolling {
 		r.Rule = ruleForced
 	}
 	if b, held := s.policyBrake(t.now); held && (!w.Force || s.d.Journal != "") {
@@ -151,7 +153,14 @@ func (s *State) grant(t *tally, m *member) {
 		s.grantSetting(t, m, r, refuse)
 		return
 	}
-	if b, held := s.budgetBrake(t, w.Kind, true); held && !w.Force {
+	b, held := brake{}, false
+	switch {
+	case !w.Force:
+		b, held = s.budgetBrake(t, w.Kind, true)
+	case rolling:
+		b, held = s.turnBrake(t)
+	}
+	if held {
 		if !b.passing {
 			refuse(b.text)
 		}

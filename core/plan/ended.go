@@ -112,7 +112,7 @@ func (s *State) successor(o *operation, m, r *member, e *ft.Closed) {
 	switch {
 	case e.Outcome == outcomeDone && m != nil:
 		r.Story = m.Story
-		r.Restarts = m.Restarts
+		r.Restarts, r.RestartAt = m.Restarts, m.RestartAt
 	case r.Alive:
 	case o.Cleared || o.Withdrawn != "":
 		r.Phase = ft.Gone

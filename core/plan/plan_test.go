@@ -159,6 +159,45 @@ func TestWorkloadThatGoesOnChangingIsCalledNormalEverMoreRarely(t *testing.T) {
 	w.want("intended", "drain", 0)
 }
 
+// A probe that fails whatever is done, such as one that asks for a database that is down, makes no storm of replacements.
+func TestAProbeThatAlwaysFailsIsHeldBack(t *testing.T) {
+	p := webPool(2)
+	w := newWorld(t, p)
+	w.up()
+	for range 10 * 60 {
+		for ref := range w.service {
+			m := w.s.life(ref)
+			if m != nil && m.Silent == nil {
+				w.do(&ft.Unresponsive{Stamp: w.stamp(), Ref: m.In.Ref, Probe: "liveness", Silent: ft.Duration(time.Minute)})
+			}
+		}
+		w.run(time.Second)
+	}
+	if n := w.said("opened", "evict") + w.said("opened", "full-reset"); n < 4 || n > 30 {
+		t.Errorf("%d replacements and resets within ten minutes\n%s", n, w.story())
+	}
+	w.replayed(p)
+}
+
+// A restart that is forced passes over pause and budgets, and still goes from one to the next.
+func TestAForcedRestartRolls(t *testing.T) {
+	w := newWorld(t, webPool(3))
+	w.up()
+	w.do(&ft.Commanded{Stamp: w.stamp(), Command: ft.Command{Kind: "pause", By: "cli root"}})
+	w.do(&ft.Commanded{Stamp: w.stamp(), Command: ft.Command{Kind: "restart", By: "cli root", Force: true}})
+	for range 600 {
+		w.run(100 * time.Millisecond)
+		if len(w.service) < 2 {
+			t.Fatalf("%d of 3 serve\n%s", len(w.service), w.story())
+		}
+	}
+	for i := range uint32(3) {
+		if w.ref(i+1).Generation != 2 {
+			t.Fatalf("%s was not restarted\n%s", w.ref(i+1), w.story())
+		}
+	}
+}
+
 func TestCrashesStartAnewWithBackoffAndDegrade(t *testing.T) {
 	w := newWorld(t, webPool(2))
 	w.up()
