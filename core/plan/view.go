@@ -153,7 +153,11 @@ func (s *State) degraded(now time.Time) (bool, string) {
 			}
 		}
 		if n > s.d.Pool.Limits.Restarts {
-			return true, fmt.Sprintf("%s was restarted %d times within an hour, at most %d: %s", m.In.ID, n, s.d.Pool.Limits.Restarts, m.Error)
+			why := fmt.Sprintf("%s was restarted %d times within an hour, at most %d", m.In.ID, n, s.d.Pool.Limits.Restarts)
+			if m.Error != "" {
+				why += ": " + m.Error
+			}
+			return true, why
 		}
 	}
 	return false, ""
