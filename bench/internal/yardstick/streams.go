@@ -36,7 +36,7 @@ func Parts() []Part {
 const (
 	streams    = 3
 	memoryDays = 7   // half-life of high pass and difference
-	highHours  = 1   // of the mean that the high pass is against
+	highHours  = 2   // of the mean that the high pass is against
 	clipAt     = 200 // squares of whitened deviations count at most so much
 	learnDays  = 2   // rows before have no say in what is usual, and no more than a quarter of train
 	strangeLog = 1   // excess of the level's logarithm that has to last until it is adopted
@@ -57,7 +57,7 @@ const alarmSpans = 3
 var floors = [streams]float64{0.1, 0.03, 0.1}
 
 // Streams looks at rows three ways: the level against the same time of other days, the deviation from an exponentially
-// weighted mean of an hour, and the difference from the row before. Each way has a quadratic form
+// weighted mean of two hours, and the difference from the row before. Each way has a quadratic form
 //
 //	q = Σ min(z², 200)/d, z = L⁻¹ (e - mean)/scale, L Lᵀ = correlation + ridge
 //
@@ -74,11 +74,11 @@ var floors = [streams]float64{0.1, 0.03, 0.1}
 type Streams struct {
 	without      Part
 	day          float64 // rows
-	hour         float64 // weight of a row in its mean
+	pace         float64 // weight of a row in the mean of two hours
 	season       *season
 	forms        [streams]*form
 	streams      [streams][]float64
-	last, mean   []float64 // the row before, the mean of an hour
+	last, mean   []float64 // the row before, the mean of two hours
 	least        [streams][]float64
 	peak         []float64
 	begun        bool
@@ -96,7 +96,7 @@ func NewStreams(train [][]float64, every time.Duration, without Part) (*Streams,
 	}
 	d, day := len(train[0]), max(int(24*time.Hour/every), bins)
 	s := &Streams{
-		without: without, day: float64(day), hour: 1 - math.Exp(-24/(highHours*float64(day))), season: newSeason(d, day),
+		without: without, day: float64(day), pace: 1 - math.Exp(-24/(highHours*float64(day))), season: newSeason(d, day),
 		last: make([]float64, d), mean: make([]float64, d), peak: make([]float64, d),
 	}
 	forget := 1 - math.Exp2(-1/(memoryDays*s.day))
@@ -152,7 +152,7 @@ func (s *Streams) look(row []float64) (q [streams]float64) {
 		case math.IsNaN(s.mean[c]):
 			s.last[c], s.mean[c] = v, v
 		default:
-			s.mean[c] += s.hour * (v - s.mean[c])
+			s.mean[c] += s.pace * (v - s.mean[c])
 			s.last[c] = v
 		}
 	}

@@ -64,7 +64,7 @@ func TestStreamsKnowTheTimeOfDay(t *testing.T) {
 		scores, _ := followed(s, rows)
 		return scores[223] / slices.Max(before)
 	}
-	if with, without := strange(Whole), strange(Season); with < 1 || with < 1.5*without {
+	if with, without := strange(Whole), strange(Season); with < 0.5 || with < without+0.5 {
 		t.Errorf("with season %.2f of the most in train, without %.2f", with, without)
 	}
 }
