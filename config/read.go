@@ -92,7 +92,7 @@ func parse(text string) (f *ast.File, err error) {
 		return nil, err
 	}
 	// Duplicate keys are reported by the decoder, with both places.
-	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	return parser.Parse(joinColons(tokens), 0, parser.AllowDuplicateMapKey())
 }
 
 // tooDeep counts what opens a level: brackets until they are closed, and what can stand many times in one line.
@@ -119,6 +119,58 @@ func tooDeep(tokens token.Tokens) error {
 		}
 	}
 	return nil
+}
+
+// joinColons makes one text of an item such as app:app or :8080 of a list in brackets. A colon with no space behind it
+// is part of a plain text, but inside of braces the YAML library takes it for the end of a key.
+func joinColons(tokens token.Tokens) token.Tokens {
+	var joined token.Tokens
+	var open []token.Type
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
+		switch t.Type { //nolint:exhaustive // the others open and close nothing
+		case token.SequenceStartType, token.MappingStartType:
+			open = append(open, t.Type)
+		case token.SequenceEndType, token.MappingEndType:
+			open = open[:max(len(open)-1, 0)]
+		}
+		if len(open) > 0 && open[len(open)-1] == token.SequenceStartType {
+			if n, text := colonText(tokens[i:]); n > 0 && (n == 3 || startsItem(tokens[i-1])) {
+				t = token.String(text, text, t.Position)
+				i += n - 1
+			}
+		}
+		joined.Add(t)
+	}
+	if n := len(joined); n > 0 {
+		joined[n-1].Next = nil // or it would still lead to what was joined
+	}
+	return joined
+}
+
+func startsItem(before *token.Token) bool {
+	return before.Type == token.SequenceStartType || before.Type == token.CollectEntryType
+}
+
+// colonText gives how many tokens make up the text with a colon at the beginning of ts, and that text; 0 for none.
+func colonText(ts token.Tokens) (n int, text string) {
+	if len(ts) > 0 && isPlain(ts[0]) && strings.HasSuffix(ts[0].Origin, ts[0].Value) { // no space before the colon
+		n, text = 1, ts[0].Value
+	}
+	if len(ts) < n+3 || ts[n].Type != token.MappingValueType || !isPlain(ts[n+1]) {
+		return 0, ""
+	}
+	colon, rest, end := ts[n].Position, ts[n+1], ts[n+2].Type
+	adjacent := rest.Position.Line == colon.Line && rest.Position.Column == colon.Column+1
+	whole := end == token.CollectEntryType || end == token.SequenceEndType || end == token.CommentType
+	if !adjacent || !whole || strings.Contains(rest.Value, ": ") {
+		return 0, ""
+	}
+	return n + 2, text + ":" + rest.Value
+}
+
+func isPlain(t *token.Token) bool {
+	return t.CharacterType == token.CharacterTypeMiscellaneous && t.Indicator == token.NotIndicator
 }
 
 // syntax reports an error of the YAML library.
