@@ -86,6 +86,7 @@ func (c *cli) foreground(ctx context.Context, dir string, pools []fettle.Pool, f
 
 // serve runs a daemon until it is asked to end: by its API, or by a signal. A second signal forces.
 func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping func()) error {
+	outliveReader()
 	cause := errStopped
 	if keep {
 		cause, stopping = daemon.ErrKeep, func() {}
@@ -99,6 +100,12 @@ func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping f
 	}
 	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == "" })
 	return daemon.Taken(daemon.Run(ctx, o), addresses...)
+}
+
+// outliveReader makes a write to a pipe that nobody reads any more fail, rather than end this process: Ctrl-C ends the
+// reader too, and a daemon that dies of that drains nothing. It holds until the process ends.
+func outliveReader() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // caught, not ignored: children would inherit that
 }
 
 // untilSignal gives a context that ends with the cause at the first signal to end, after stopping was called, and a

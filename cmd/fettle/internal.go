@@ -38,6 +38,7 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 				return fmt.Errorf("demo: %w", err)
 			}
 			o.Exe, o.Out, o.Err, o.JSON = exe, c.out, c.err, c.format == "json"
+			outliveReader()
 			ctx, force, end := untilSignal(cmd.Context(), errStopped, func() {})
 			defer end()
 			o.Force = force

@@ -394,3 +394,61 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the API answers on the metrics address: %s", resp.Status)
 	}
 }
+
+// Who pipes the story away may end the reader, as Ctrl-C does: the pool runs on, and at Ctrl-C it is drained.
+func TestNobodyReadsTheStory(t *testing.T) {
+	r := newRig(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := r.command("up", r.file)
+	cmd.Stdout, cmd.Stderr = write, write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	if _, err := read.Read(make([]byte, 1)); err != nil { // as head -1
+		t.Fatal(err)
+	}
+	read.Close()
+	r.until("the pool is ready", func() bool {
+		rec, err := daemon.Find(r.dir)
+		if err != nil {
+			return false
+		}
+		p, err := client.New(rec.Socket).Pool(t.Context(), "web")
+		return err == nil && p.Ready == 3
+	})
+	before := r.pool()
+	for _, in := range before.Instances {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", in.PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ignored uint64
+		_, line, _ := strings.Cut(string(b), "SigIgn:")
+		if _, err := fmt.Sscanf(line, "%x", &ignored); err != nil {
+			t.Fatal(err)
+		}
+		if ignored&(1<<(syscall.SIGPIPE-1)) != 0 {
+			t.Errorf("%s was started with SIGPIPE ignored", in.ID)
+		}
+	}
+	r.fettle("pause", "web") // there is something to tell
+	got := make(chan error, 1)
+	go func() { got <- request(http.DefaultClient, "http://"+before.Address+"/?sleep=1500ms", false) }()
+	r.until("a request is in flight", func() bool { return r.pool().Traffic.InFlight > 0 })
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("the request in flight: %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if left := processes(filepath.Dir(r.dir)); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
