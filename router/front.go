@@ -249,6 +249,13 @@ func (f *Front) Close() error {
 	f.cancel()
 	f.done.Wait()
 	f.link.close()
+	f.closeListeners()
+	return nil
+}
+
+// closeListeners closes this process's copies of the listening sockets: a socket refuses connections only when the
+// last copy of it is closed.
+func (f *Front) closeListeners() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.pools {
@@ -259,14 +266,14 @@ func (f *Front) Close() error {
 		}
 		p.mu.Unlock()
 	}
-	return nil
 }
 
-// Shutdown ends the router and closes the Front. Requests in flight may finish until ctx ends; then the router is
-// killed.
+// Shutdown ends the router and closes the Front. New connections are refused at once; requests in flight may finish
+// until ctx ends, then the router is killed.
 func (f *Front) Shutdown(ctx context.Context) error {
 	f.cancel() // or follow would start another
 	f.done.Wait()
+	f.closeListeners() // first: once the router has closed its own, nobody would answer what these still accept
 	pid := f.PID()
 	_, _, err := f.link.ask(ctx, &wire.Request{Op: wire.OpShutdown}, nil)
 	if err != nil && !errors.Is(err, errNoRouter) {

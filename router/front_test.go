@@ -535,6 +535,71 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	eventually(t, "the router is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
+// Of a socket that both processes have, the router's copy may be closed at any time once it was told to end: what the
+// other copy accepted then nobody would answer.
+func TestShutdownClosesItsCopiesBeforeTheRouterDoes(t *testing.T) {
+	f := attach(t, t.TempDir(), nil)
+	if err := f.Open(t.Context(), pool()); err != nil {
+		t.Fatal(err)
+	}
+	entered, gate := make(chan struct{}), make(chan struct{})
+	in := member(1, backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-gate
+		io.WriteString(w, "late")
+	}))
+	if err := f.Pool("web").Admit(t.Context(), in, 1); err != nil {
+		t.Fatal(err)
+	}
+	address, pid := f.Addr("web"), f.PID()
+	got := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + address)
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		got <- fmt.Sprint(string(b), err)
+	}()
+	<-entered
+	// While it is stopped it closes nothing, and says nothing.
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGCONT)
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		ended <- f.Shutdown(ctx)
+	}()
+	for end := time.Now().Add(5 * time.Second); f.Addr("web") != ""; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("the copy of the control side is open while the router is asked to end")
+			break
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no new connection", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	close(gate)
+	if s := <-got; s != "late<nil>" {
+		t.Errorf("the request in flight got %s", s)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // A router that does not even answer its control side is replaced.
 func TestARouterThatHangsIsReplaced(t *testing.T) {
 	if testing.Short() {

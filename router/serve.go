@@ -231,15 +231,18 @@ func (s *server) shutdown() error {
 	s.ended = true
 	pools := s.pools
 	s.pools = map[ft.PoolName]*served{}
+	for _, v := range pools {
+		v.listener.Close()
+	}
+	for _, l := range s.given {
+		l.Close()
+	}
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for name, v := range pools {
 		wg.Go(func() { s.end(name, v) })
 	}
 	wg.Wait()
-	for _, l := range s.given {
-		l.Close()
-	}
 	s.log.Info("router ended")
 	return nil
 }
