@@ -35,6 +35,9 @@ CREATE TABLE profiles(pool TEXT PRIMARY KEY, at INTEGER NOT NULL, data BLOB NOT 
 
 // open connects both handles. What fails leaves nothing open.
 func (s *Store) open(path string) error {
+	if err := makePrivate(path); err != nil {
+		return err
+	}
 	write, err := sql.Open("sqlite", dsn(path, "synchronous(FULL)"))
 	if err != nil {
 		return err
@@ -50,6 +53,19 @@ func (s *Store) open(path string) error {
 	read.SetMaxOpenConns(4)
 	s.write, s.read = write, read
 	return nil
+}
+
+// makePrivate makes the file where there is none: the database would make it for all to read. What it keeps beside the
+// file has the file's mode. One that exists is not even opened: closing it would release the locks of this process.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // dsn names the file as a URI, so that no character of the path is taken for a parameter.

@@ -452,3 +452,36 @@ func TestNobodyReadsTheStory(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// Instances of another user get through a state directory that Fettle made, and can read nothing of it but their own.
+func TestAnotherUserInAFreshStateDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root starts processes as somebody else")
+	}
+	r := newRig(t)
+	for _, d := range []string{filepath.Dir(filepath.Dir(r.dir)), filepath.Dir(r.dir)} { // the test's own, which are private
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.dir = filepath.Join(r.dir, "deep", "state")
+	pools := "pools: [{name: web, mode: observe, serve: none, size: {min: 1}, image: {user: nobody, command: [sleep, '1000']}}]"
+	if err := os.WriteFile(r.file, []byte(pools), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.fettle("up", r.file, "--detach")
+	r.until("it is ready", func() bool { return r.pool().Ready == 1 })
+	files, err := os.ReadDir(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		st, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.IsDir() && st.Mode().Perm()&0o066 != 0 || !f.IsDir() && st.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", f.Name(), st.Mode())
+		}
+	}
+}

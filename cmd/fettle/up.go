@@ -188,7 +188,7 @@ func (c *cli) detach(ctx context.Context, dir string, f *servingFlags) (*client.
 	if err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := daemon.MakeStateDir(dir); err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
 	}
 	logPath := filepath.Join(dir, "daemon.log")

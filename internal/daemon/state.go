@@ -91,10 +91,30 @@ func remember(stateDir string, pools []fettle.Pool) error {
 	return nil
 }
 
+// MakeStateDir makes a directory for state, and those above it that are missing, of mode 0711 whatever the umask: other
+// users' instances get through to their own directories and see nothing else. One that exists stays as it is.
+func MakeStateDir(dir string) error {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(dir); above != dir {
+		if err := MakeStateDir(above); err != nil {
+			return err
+		}
+	}
+	switch err := os.Mkdir(dir, 0o711); {
+	case errors.Is(err, os.ErrExist):
+		return os.MkdirAll(dir, 0o711) // somebody else made it meanwhile, or it is no directory
+	case err != nil:
+		return err
+	}
+	return os.Chmod(dir, 0o711)
+}
+
 // lock makes the state directory and takes it for this process. The lock belongs to the open file, so that the kernel
 // releases it when the process dies, and asking for it takes nothing.
 func lock(stateDir string) (*os.File, error) {
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+	if err := MakeStateDir(stateDir); err != nil {
 		return nil, fmt.Errorf("state directory: %w; name one that this user can make with --state DIR or FETTLE_STATE", err)
 	}
 	f, err := os.OpenFile(filepath.Join(stateDir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
@@ -158,7 +178,11 @@ func publish(r Record, registry string) (undo func(), unlisted, err error) {
 	}
 	if registry != "" {
 		paths = append(paths, filepath.Join(registry, digest(r.StateDir)+".json"))
-		if unlisted = os.MkdirAll(registry, 0o700); unlisted == nil {
+		// What is above it may be where state lives.
+		if unlisted = MakeStateDir(filepath.Dir(registry)); unlisted == nil {
+			unlisted = os.MkdirAll(registry, 0o700)
+		}
+		if unlisted == nil {
 			unlisted = replace(paths[1], b)
 		}
 	}

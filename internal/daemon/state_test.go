@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fettle-dev/fettle"
@@ -180,5 +181,37 @@ func TestRecordWithoutARegistry(t *testing.T) {
 	undo()
 	if _, err := Find(dir); err == nil {
 		t.Error("found after the end")
+	}
+}
+
+// Directories that are made for state let others through whatever the umask, those that exist stay as they are.
+func TestStateDirectoryLetsThrough(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	top := t.TempDir()
+	was := filepath.Join(top, "was")
+	if err := os.Mkdir(was, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(was, "a", "b")
+	for range 2 {
+		if err := MakeStateDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for d, want := range map[string]os.FileMode{was: 0o700, filepath.Dir(dir): 0o711, dir: 0o711} {
+		st, err := os.Stat(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, not %v", d, st.Mode().Perm(), want)
+		}
+	}
+	file := filepath.Join(top, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeStateDir(file); err == nil {
+		t.Error("a file is taken for a directory")
 	}
 }
