@@ -485,3 +485,23 @@ func TestAnotherUserInAFreshStateDirectory(t *testing.T) {
 		}
 	}
 }
+
+// What a pool was scaled to ends with the pool.
+func TestScaleEndsWithThePool(t *testing.T) {
+	r := newRig(t)
+	r.fettle("up", r.file, "--detach")
+	r.fettle("scale", "web", "0")
+	r.fettle("down", "web")
+	r.fettle("up", r.file)
+	r.until("as many run as the file says", func() bool { p := r.pool(); return p.Desired == 3 && p.Ready == 3 })
+	r.fettle("scale", "web", "1")
+	r.fettle("down")
+	r.fettle("up", r.file, "--detach")
+	r.until("as many run after all was down", func() bool { p := r.pool(); return p.Desired == 3 && p.Ready == 3 })
+	r.fettle("scale", "web", "2")
+	r.fettle("down", "--keep")
+	r.fettle("up", r.file, "--detach")
+	if p := r.pool(); p.Desired != 2 {
+		t.Errorf("a daemon that ended took what was scaled along: %d are wanted", p.Desired)
+	}
+}
