@@ -600,6 +600,56 @@ func TestShutdownClosesItsCopiesBeforeTheRouterDoes(t *testing.T) {
 	}
 }
 
+// The daemon closes its pools, then ends the router: nobody's request is dropped without an answer.
+func TestRequestsOfAClosedPoolAreAnsweredBeforeTheRouterEnds(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("removed=%t", removed), func(t *testing.T) {
+			f := attach(t, t.TempDir(), nil)
+			if err := f.Open(t.Context(), pool()); err != nil {
+				t.Fatal(err)
+			}
+			in := member(1, backend(t, func(w http.ResponseWriter, _ *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+				io.WriteString(w, "late")
+			}))
+			p := f.Pool("web")
+			if err := p.Admit(t.Context(), in, 1); err != nil {
+				t.Fatal(err)
+			}
+			want := "200 late"
+			if removed { // then it waits for another instance
+				want = "503"
+				if err := p.Remove(t.Context(), in.Ref); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, address := make(chan string, 1), f.Addr("web")
+			go func() {
+				resp, err := http.Get("http://" + address)
+				if err != nil {
+					got <- err.Error()
+					return
+				}
+				defer resp.Body.Close()
+				b, err := io.ReadAll(resp.Body)
+				got <- fmt.Sprint(resp.StatusCode, " ", string(b), err)
+			}()
+			eventually(t, "the request is there", func() bool {
+				s, _ := f.Snapshot(t.Context(), "web")
+				return s.InFlight+s.Queued == 1
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			if err := errors.Join(f.CloseListener(ctx, "web"), f.Shutdown(ctx)); err != nil {
+				t.Error(err)
+			}
+			if s := <-got; !strings.HasPrefix(s, want) {
+				t.Errorf("got %s, want %s", s, want)
+			}
+		})
+	}
+}
+
 // A router that does not even answer its control side is replaced.
 func TestARouterThatHangsIsReplaced(t *testing.T) {
 	if testing.Short() {

@@ -140,6 +140,8 @@ type server struct {
 	given map[ft.PoolName]*net.TCPListener // not yet asked for
 	ended bool
 
+	ending sync.WaitGroup // pools that were closed and let requests in flight finish
+
 	subMu sync.Mutex
 	subs  map[chan wire.Event]struct{}
 }
@@ -207,18 +209,19 @@ func (s *server) pool(name ft.PoolName) (*served, error) {
 // close ends a pool: no new connection; requests in flight may finish.
 func (s *server) close(name ft.PoolName) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	v := s.pools[name]
 	delete(s.pools, name)
-	s.mu.Unlock()
 	if v != nil {
 		v.listener.Close()
-		go s.end(name, v)
+		s.ending.Go(func() { s.end(name, v) })
 	}
 }
 
 func (s *server) end(name ft.PoolName, v *served) {
 	ctx, cancel := context.WithTimeout(context.Background(), graceful)
 	defer cancel()
+	v.pool.Last()
 	if err := v.http.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) { // the listener, by close
 		s.log.Warn("requests were cut", "pool", string(name), "err", err)
 		_ = v.http.Close() // says again what Shutdown said
@@ -231,18 +234,15 @@ func (s *server) shutdown() error {
 	s.ended = true
 	pools := s.pools
 	s.pools = map[ft.PoolName]*served{}
-	for _, v := range pools {
+	for name, v := range pools {
 		v.listener.Close()
+		s.ending.Go(func() { s.end(name, v) })
 	}
 	for _, l := range s.given {
 		l.Close()
 	}
 	s.mu.Unlock()
-	var wg sync.WaitGroup
-	for name, v := range pools {
-		wg.Go(func() { s.end(name, v) })
-	}
-	wg.Wait()
+	s.ending.Wait()
 	s.log.Info("router ended")
 	return nil
 }

@@ -94,7 +94,7 @@ func (p *Pool) acquire(ctx context.Context, f *flight, route *ft.Route) kind {
 	now := time.Now()
 	p.mu.Lock()
 	p.arrive(f)
-	if p.closed {
+	if p.closed || p.hopeless() {
 		p.mu.Unlock()
 		return noInstance
 	}

@@ -38,6 +38,7 @@ type Pool struct {
 	tokens   float64 // of the retry budget
 	slowest  float64 // seconds until a response header, decaying maximum
 	closed   bool
+	last     bool // no other table comes
 }
 
 // config is what requests need of the table, without the lock.
@@ -156,6 +157,29 @@ func (p *Pool) Table() *wire.Table {
 	return t
 }
 
+// Last says that no other table comes: what waits for an instance while none is in service is answered at once.
+func (p *Pool) Last() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = true
+	if p.hopeless() {
+		p.dismiss()
+	}
+}
+
+// hopeless tells whether no member will take a request any more. Holds p.mu.
+func (p *Pool) hopeless() bool {
+	return p.last && !slices.ContainsFunc(p.members, func(m *member) bool { return !m.draining })
+}
+
+// dismiss ends the waiting of all in the queue. Holds p.mu.
+func (p *Pool) dismiss() {
+	for _, f := range p.queue {
+		close(f.turn)
+	}
+	p.queue = nil
+}
+
 // Close stops probes and cuts what is in flight.
 func (p *Pool) Close() {
 	p.mu.Lock()
@@ -169,11 +193,7 @@ func (p *Pool) Close() {
 	for _, m := range members {
 		p.cut(m)
 	}
-	waiting := p.queue
-	p.queue = nil
-	for _, f := range waiting {
-		close(f.turn)
-	}
+	p.dismiss()
 	p.mu.Unlock()
 	for _, m := range members {
 		m.close()
