@@ -125,7 +125,7 @@ type run struct {
 	member  []ft.Instance
 	last    time.Time
 	sums    map[string]float64   // of counters
-	shots   map[string][]float64 // of gauges and of truths that are looked at meanwhile
+	shots   map[string][]float64 // of other gauges and of truths that are looked at meanwhile
 }
 
 const (
@@ -225,7 +225,7 @@ func (r *run) look(now time.Time, working bool) error {
 		d, v := r.frame.Schema.At(c), r.frame.Value(0, c)
 		switch {
 		case math.IsNaN(v):
-		case d.Kind == ft.Counter:
+		case d.Kind == ft.Counter, d.Unit == "cores": // what is over the time since the last look
 			r.sums[d.Name] += v * span
 		case working:
 			r.shots[d.Name] = append(r.shots[d.Name], v)
