@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The disk is full: requests are served on, nothing disruptive is done, and it is said; then it works again by itself.
@@ -23,7 +24,11 @@ func TestFullDisk(t *testing.T) {
 		if out, err := r.command("down", "--force").CombinedOutput(); err != nil {
 			t.Errorf("down: %v: %s", err, out)
 		}
-		if err := syscall.Unmount(r.dir, 0); err != nil {
+		err := syscall.Unmount(r.dir, 0)
+		for end := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = syscall.Unmount(r.dir, 0) {
+			time.Sleep(100 * time.Millisecond) // who was killed holds files until the kernel has taken it away
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
