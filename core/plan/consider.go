@@ -67,7 +67,7 @@ func (s *State) revive(t *tally, m *member) {
 		t.wakeAt(m.RestartAt)
 		return
 	}
-	if t.running >= max(s.d.Pool.Size.Max, s.target()) || !s.mayCreate(t) {
+	if t.running >= s.most() || !s.mayCreate(t) {
 		return
 	}
 	text := "it is gone: started anew"

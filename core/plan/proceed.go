@@ -39,7 +39,7 @@ func (s *State) proceed(t *tally, o *operation, m *member) {
 	if creates(st.verb) && !s.mayCreate(t) {
 		return
 	}
-	if o.Kind == ft.Grow && !m.Alive && t.running > max(s.d.Pool.Size.Max, s.target()) {
+	if o.Kind == ft.Grow && !m.Alive && t.running > s.most() {
 		if t.counted <= s.target() { // a brain that took over found more than there may be
 			s.clearAway(t)
 		}

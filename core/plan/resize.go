@@ -13,6 +13,9 @@ import (
 // target is how many instances should run.
 func (s *State) target() int { return size.Target(&s.d.Pool, s.d.Desired, s.d.Floor) }
 
+// most is how many may run.
+func (s *State) most() int { return max(s.d.Pool.Size.Max, s.target()) }
+
 // work is what a new instance gets.
 func (s *State) work() ft.Work { return specialize.Initial(&s.d.Pool) }
 
@@ -39,7 +42,7 @@ func (s *State) grow(t *tally, n, want int) {
 		lost = 0 // their places are taken
 	}
 	for range n {
-		if t.running+lost >= max(s.d.Pool.Size.Max, want) {
+		if t.running+lost >= s.most() {
 			s.clearAway(t)
 			return
 		}
