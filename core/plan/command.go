@@ -37,7 +37,7 @@ func (s *State) commanded(e *ft.Commanded) {
 	case "resume":
 		s.d.Paused, s.d.By = false, ""
 	case "stop":
-		s.d.Stop = true
+		s.d.Stop, s.d.Desired = true, s.d.Pool.Size.Min // what it was scaled to ends with it
 		s.touchAll()
 	case "restart", "reset-full", "reset-soft", "evict":
 		s.wish(c, m, refuse)

@@ -106,9 +106,6 @@ func (p *pool) empty(ctx context.Context, spec *fettle.Pool) error {
 	if err := p.loop.Ask(ctx, commanded(fettle.Command{Kind: "stop", By: "daemon"})); err != nil {
 		return err
 	}
-	if err := p.unscale(ctx, spec); err != nil {
-		return err
-	}
 	p.live.Abandon()
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
@@ -128,18 +125,6 @@ func (p *pool) empty(ctx context.Context, spec *fettle.Pool) error {
 			return fmt.Errorf("%d instances are left: %w", left, fettle.ErrDeadline)
 		}
 	}
-}
-
-// unscale forgets what the pool was scaled to: the journal would keep it for the next pool of this name.
-func (p *pool) unscale(ctx context.Context, spec *fettle.Pool) error {
-	desired := 0
-	if err := p.loop.View(ctx, func(s *plan.State, _ *drift.Judge) { desired = s.Summary(time.Time{}).Desired }); err != nil {
-		return err
-	}
-	if desired == spec.Size.Min {
-		return nil
-	}
-	return p.loop.Ask(ctx, commanded(fettle.Command{Kind: "scale", Size: spec.Size.Min, By: "daemon"}))
 }
 
 // killAll ends what the driver still lists of a pool.
