@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -94,12 +93,7 @@ func (c *cli) serve(ctx context.Context, o daemon.Options, keep bool, stopping f
 	ctx, force, end := untilSignal(ctx, cause, stopping)
 	defer end()
 	o.Force = force
-	addresses := []string{o.Metrics}
-	for i := range o.Pools {
-		addresses = append(addresses, o.Pools[i].Listen)
-	}
-	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == "" })
-	return daemon.Taken(daemon.Run(ctx, o), addresses...)
+	return daemon.Run(ctx, o)
 }
 
 // outliveReader makes a write to a pipe that nobody reads any more fail, rather than end this process: Ctrl-C ends the

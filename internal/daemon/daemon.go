@@ -263,7 +263,7 @@ func (d *daemon) openListener(ctx context.Context, p *fettle.Pool) error {
 	if d.front == nil {
 		return onlyWatches()
 	}
-	return d.front.Open(ctx, p)
+	return taken(d.front.Open(ctx, p), p.Listen)
 }
 
 // check fills defaults and refuses pools that are wrong.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -47,7 +46,7 @@ type pool struct {
 // start recovers a pool and sets it going. Instances that run already are adopted.
 func (d *daemon) start(ctx context.Context, spec fettle.Pool) (p *pool, err error) {
 	if err := d.openListener(ctx, &spec); err != nil { // it names the pool
-		return nil, Taken(err, spec.Listen)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -274,7 +273,7 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 		return err
 	}
 	if err := d.openListener(ctx, &spec); err != nil { // publishes the route
-		return Taken(err, spec.Listen)
+		return err
 	}
 	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory || remeasured(&was, &spec) {
 		// The loop's interval, the judge and the sampler are made for these.
@@ -294,19 +293,14 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 	return nil
 }
 
-// Taken makes a conflict of an error that says that one of the addresses is taken, and adds who listens there, where that
-// can be seen. Other errors are as they were.
-func Taken(err error, addresses ...string) error {
-	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fettle.ErrConflict) {
+// taken makes a conflict of an error that says that the address is, and adds who listens there, where that can be seen.
+// Other errors are as they were.
+func taken(err error, address string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
 		return err
 	}
-	for _, a := range addresses {
-		if !strings.Contains(err.Error(), a) {
-			continue
-		}
-		if pid, program := watch.Holder(a); pid != 0 {
-			return fmt.Errorf("%w, by %s, pid %d: %w", err, program, pid, fettle.ErrConflict)
-		}
+	if pid, program := watch.Holder(address); pid != 0 {
+		return fmt.Errorf("%w, by %s, pid %d: %w", err, program, pid, fettle.ErrConflict)
 	}
 	return fmt.Errorf("%w: %w", err, fettle.ErrConflict)
 }

@@ -106,14 +106,14 @@ func TestWhoTookAnAddressIsSaid(t *testing.T) {
 		}
 		wanted := fmt.Sprintf(x.wanted, l.Addr().(*net.TCPAddr).Port)
 		_, err = net.Listen("tcp", wanted)
-		got := Taken(fmt.Errorf("listen on %s: %w", wanted, err), "192.0.2.1:1", wanted)
+		got := taken(fmt.Errorf("listen on %s: %w", wanted, err), wanted)
 		if !errors.Is(got, fettle.ErrConflict) || !strings.Contains(got.Error(), fmt.Sprintf("daemon.test, pid %d", os.Getpid())) {
 			t.Errorf("%s has it, %s is wanted: %v", x.taken, wanted, got)
 		}
 		l.Close()
 	}
 	for _, err := range []error{nil, fettle.ErrInvalid} {
-		if got := Taken(err, ":1"); !errors.Is(got, err) || errors.Is(got, fettle.ErrConflict) {
+		if got := taken(err, ":1"); !errors.Is(got, err) || errors.Is(got, fettle.ErrConflict) {
 			t.Errorf("%v became %v", err, got)
 		}
 	}

@@ -84,7 +84,7 @@ func (d *daemon) listenMetrics() (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, taken(fmt.Errorf("metrics: %w", err), d.o.Metrics)
 	}
 	return l, nil
 }
