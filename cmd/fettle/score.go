@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/score"
@@ -194,28 +195,12 @@ func sizeOf(f *score.Files) float64 {
 
 // run judges the groups, some at a time, until the first error.
 func (s *scoring) run(ctx context.Context, groups [][]score.Files) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan []score.Files)
-	var workers sync.WaitGroup
-	for range min(len(groups), runtime.GOMAXPROCS(0)) {
-		workers.Go(func() {
-			for g := range next {
-				if err := s.group(ctx, g); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, g := range groups {
-		select {
-		case next <- g:
-		case <-ctx.Done():
-		}
+		work.Go(func() error { return s.group(ctx, g) })
 	}
-	close(next)
-	workers.Wait()
-	return context.Cause(ctx)
+	return work.Wait()
 }
 
 // group judges members that are peers, and writes their scores.
