@@ -22,8 +22,8 @@ type Summary struct {
 	Judged  Pair      `json:"judged"`  // changes of verdicts
 	Decided Pair      `json:"decided"` // decisions of the planner
 	Skipped int       `json:"skipped"` // actions that the replay could not carry out
-	// Levels are the changes of instances' verdicts by their level, PoolLevels those of the pool's own, Verbs the actions by what they do, Operations those that
-	// were opened.
+	// Levels are the changes of instances' verdicts by their level, PoolLevels those of the pool's own, Verbs the actions by
+	// what they do, Operations those that were opened.
 	Levels     map[string]Pair `json:"levels"`
 	PoolLevels map[string]Pair `json:"poolLevels"`
 	Verbs      map[string]Pair `json:"verbs"`

@@ -486,32 +486,41 @@ func TestTheControlSideHearsWhoDoesNotAnswer(t *testing.T) {
 	eventually(t, "responsive", func() bool { e, ok := last().(*ft.Responsive); return ok && e.Ref == in.Ref })
 }
 
-func TestShutdownLetsRequestsFinish(t *testing.T) {
-	f := attach(t, t.TempDir(), nil)
+// waiting gives the pool web an instance and a request that waits in it until the gate is closed; got is what it was
+// answered with.
+func waiting(t *testing.T, f *router.Front) (got <-chan string, gate chan<- struct{}) {
+	t.Helper()
 	if err := f.Open(t.Context(), pool()); err != nil {
 		t.Fatal(err)
 	}
-	entered, gate := make(chan struct{}), make(chan struct{})
-	in := member(1, backend(t, func(w http.ResponseWriter, q *http.Request) {
+	entered, open := make(chan struct{}), make(chan struct{})
+	in := member(1, backend(t, func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
-		<-gate
+		<-open
 		io.WriteString(w, "late")
 	}))
 	if err := f.Pool("web").Admit(t.Context(), in, 1); err != nil {
 		t.Fatal(err)
 	}
-	address, pid := f.Addr("web"), f.PID()
-	got := make(chan string, 1)
+	answer := make(chan string, 1)
 	go func() {
-		resp, err := http.Get("http://" + address)
+		resp, err := http.Get("http://" + f.Addr("web"))
 		if err != nil {
-			got <- err.Error()
+			answer <- err.Error()
 			return
 		}
+		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
-		got <- fmt.Sprint(string(b), err)
+		answer <- fmt.Sprint(string(b), err)
 	}()
 	<-entered
+	return answer, open
+}
+
+func TestShutdownLetsRequestsFinish(t *testing.T) {
+	f := attach(t, t.TempDir(), nil)
+	got, gate := waiting(t, f)
+	address, pid := f.Addr("web"), f.PID()
 	ended := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -539,31 +548,8 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 // other copy accepted then nobody would answer.
 func TestShutdownClosesItsCopiesBeforeTheRouterDoes(t *testing.T) {
 	f := attach(t, t.TempDir(), nil)
-	if err := f.Open(t.Context(), pool()); err != nil {
-		t.Fatal(err)
-	}
-	entered, gate := make(chan struct{}), make(chan struct{})
-	in := member(1, backend(t, func(w http.ResponseWriter, _ *http.Request) {
-		close(entered)
-		<-gate
-		io.WriteString(w, "late")
-	}))
-	if err := f.Pool("web").Admit(t.Context(), in, 1); err != nil {
-		t.Fatal(err)
-	}
+	got, gate := waiting(t, f)
 	address, pid := f.Addr("web"), f.PID()
-	got := make(chan string, 1)
-	go func() {
-		resp, err := http.Get("http://" + address)
-		if err != nil {
-			got <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		got <- fmt.Sprint(string(b), err)
-	}()
-	<-entered
 	// While it is stopped it closes nothing, and says nothing.
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
