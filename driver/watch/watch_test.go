@@ -371,7 +371,7 @@ func TestAServerThatDoesNotListen(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 is not installed here")
 	}
-	c := exec.Command("python3", "-c", "import socket, time\ninput()\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\ntime.sleep(1000)")
+	c := exec.Command("python3", "-c", "import socket, time\nprint('up', flush=True)\ninput()\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\ntime.sleep(1000)")
 	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -389,6 +389,10 @@ func TestAServerThatDoesNotListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	// Where python3 is a script that becomes Python, it is another program first, and a new one is looked at anew.
+	if _, err := fmt.Fscan(out, new(string)); err != nil {
+		t.Fatal(err)
+	}
 	d, err := Open(poolOf(ft.Watch{PIDs: []int{c.Process.Pid}}), Options{StateDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
