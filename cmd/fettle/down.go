@@ -97,6 +97,12 @@ func (c *cli) clearAway(ctx context.Context, none error) error {
 	if err != nil {
 		return err
 	}
+	if ran, is := errors.AsType[*leftError](none); is {
+		if len(ran.dirs) > 1 {
+			return none // which is meant has to be said
+		}
+		dir = ran.dirs[0]
+	}
 	left, err := daemon.Remembered(dir)
 	if err != nil {
 		return err
