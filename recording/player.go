@@ -15,7 +15,7 @@ import (
 // Turn is one step, as it was recorded and as it was replayed.
 type Turn struct {
 	At                 time.Time
-	Rows               int // of the frame; 0 where there was none
+	Rows               []ft.Ref // whose the rows of the frame are; none where there was no frame
 	Recorded, Replayed []ft.Event
 	began, begun       []uint64 // numbers of the actions that were begun
 }
@@ -25,6 +25,7 @@ type Player struct {
 	r     *Reader
 	loop  *engine.Loop
 	state *plan.State
+	judge *drift.Judge
 	made  []ft.Event
 	did   []uint64
 	what  *whatIf // nil where the policy is as it was
@@ -52,7 +53,7 @@ func (p *Player) begin(b *engine.Base, anew bool) error {
 			}
 		}
 	}
-	p.anew = anew
+	p.anew, p.judge = anew, judge
 	p.loop, p.state, err = engine.Resume(b, p.r.Schema(), judge, silent{}, p)
 	if err != nil {
 		return fmt.Errorf("recording: %w", err)
@@ -64,6 +65,10 @@ func (p *Player) begin(b *engine.Base, anew bool) error {
 
 // Anew tells whether the judge learns anew from the recording.
 func (p *Player) Anew() bool { return p.anew }
+
+// Judge is the judge of the replay, nil where nothing was judged. After a turn with a frame it tells of the frame's rows what
+// the recorded one told after that step, as [drift.Judge.Scores] does. It is good between two calls of Next.
+func (p *Player) Judge() *drift.Judge { return p.judge }
 
 // silent is a journal whose answers are among the inputs.
 type silent struct{}
@@ -107,7 +112,7 @@ func (p *Player) Next() (*Turn, error) {
 	}
 	t := &Turn{At: s.At, Recorded: s.Made, Replayed: p.made, began: s.Did, begun: p.did}
 	if s.Frame != nil {
-		t.Rows = len(s.Rows)
+		t.Rows = s.Rows
 	}
 	return t, nil
 }

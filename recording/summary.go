@@ -39,8 +39,8 @@ func (s *Summary) Add(t *Turn) *Difference {
 		s.Began, s.Levels, s.PoolLevels, s.Verbs, s.Operations = t.At, map[string]Pair{}, map[string]Pair{}, map[string]Pair{}, map[string]Pair{}
 	}
 	s.Ended = t.At
-	s.Rows += t.Rows
-	if t.Rows > 0 {
+	s.Rows += len(t.Rows)
+	if len(t.Rows) > 0 {
 		s.Frames++
 	}
 	for _, e := range t.Recorded {

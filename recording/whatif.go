@@ -301,7 +301,9 @@ func (w *whatIf) remap(s *plan.State, step *Step) {
 		copy(f.X[n*d:n*d+d], f.X[r*d:r*d+d])
 		copy(f.Counts[n*c:n*c+c], f.Counts[r*c:r*c+c])
 		f.Have[n], f.Span[n] = f.Have[r], f.Span[r]
+		step.Rows[n] = step.Rows[r]
 		n++
 	}
 	f.Rows, f.X, f.Counts, f.Have, f.Span = f.Rows[:n], f.X[:n*d], f.Counts[:n*c], f.Have[:n], f.Span[:n]
+	step.Rows = step.Rows[:n]
 }

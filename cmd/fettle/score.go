@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fettle-dev/fettle"
@@ -32,12 +33,16 @@ type scoreFlags struct {
 func (c *cli) scoreCommand() *cobra.Command {
 	var f scoreFlags
 	cmd := &cobra.Command{
-		Use:   "score --pool DIR --out OUT",
-		Short: "Judge telemetry in CSV files row by row, as a live pool is judged",
-		Long: `Reads the members of a pool from DIR: NAME_train.csv and NAME_test.csv for each, which may be gzip'd (.csv.gz), a row
-an interval and a column a measurement. The first line may name the columns; cells that are empty or NaN are missing.
-The judge learns from the rows of train and goes on with those of test in the same stream. For each row of test,
-OUT/NAME_scores.csv says
+		Use:   "score {FILE | --pool DIR} --out OUT",
+		Short: "Judge a recording or telemetry in CSV files row by row, as a live pool is judged",
+		Long: `A recording (fettle record) gets the scores that its rows had live, bit for bit: the judge goes on from what it had
+learnt when the recording began. Rows are those of fettle record export, an instance a member.
+
+Telemetry in CSV files is read from DIR: NAME_train.csv and NAME_test.csv for each member of a pool, which may be
+gzip'd (.csv.gz), a row an interval and a column a measurement. The first line may name the columns; cells that are
+empty or NaN are missing. The judge learns from the rows of train and goes on with those of test in the same stream.
+
+For each row, of test or of the recording, OUT/NAME_scores.csv says
 
   row    its number, from 0
   score  the one number to rank rows by: the greatest of the channels
@@ -51,17 +56,21 @@ No labels are used, and what is said of a row rests on the rows up to that one. 
 each other, row by row. All of DIR are of one pool, unless DIR has a file pools.csv (or --pools names one) of lines
 "instance,pool"; with --alone none is a peer of another. --roles says in YAML which columns tell the work that is asked
 for; docs/score.md has the form, and how the scale of columns without a unit is found.`,
-		Example: `  fettle score --pool telemetry --out scores --every 1m
+		Example: `  fettle score web.rec --out scores
+  fettle score --pool telemetry --out scores --every 1m
   fettle score --pool telemetry --out scores --alone
   fettle score --pool shop --out scores --every 5m --roles roles.yaml --false-alarms 0.1 -o json`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(cmd.Flags().Changed("every")); err != nil {
+		Args: atMost("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(cmd.Flags(), args); err != nil {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends it at once
+			if len(args) == 1 {
+				return c.scoreRecording(ctx, args[0], &f)
+			}
 			return c.score(ctx, &f)
 		},
 	}
@@ -77,10 +86,21 @@ for; docs/score.md has the form, and how the scale of columns without a unit is 
 }
 
 // check refuses what does not fit together.
-func (f *scoreFlags) check(every bool) error {
+func (f *scoreFlags) check(given *pflag.FlagSet, args []string) error {
+	if len(args) == 1 {
+		if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
+			return invalid("score: %s is a directory: --pool %s judges the CSV files in it", args[0], args[0])
+		}
+		for _, name := range []string{"pool", "alone", "pools", "roles", "every", "false-alarms"} {
+			if given.Changed(name) {
+				return invalid("score: --%s is for CSV files; a recording says itself how it is judged", name)
+			}
+		}
+	}
+	every := given.Changed("every")
 	switch {
-	case f.dir == "":
-		return invalid("score: --pool is missing: the directory with NAME_train.csv and NAME_test.csv")
+	case f.dir == "" && len(args) == 0:
+		return invalid("score: name a recording, or the directory with NAME_train.csv and NAME_test.csv with --pool")
 	case f.out == "":
 		return invalid("score: --out is missing: the directory to write to")
 	case f.alone && f.pools != "":
@@ -146,7 +166,11 @@ func (c *cli) score(ctx context.Context, f *scoreFlags) error {
 		}
 		return err
 	}
-	return c.scored(s, files)
+	names := make([]string, len(files))
+	for i := range files {
+		names[i] = files[i].Name
+	}
+	return c.scored(s, names)
 }
 
 // begin reads what says how to judge.
@@ -229,7 +253,13 @@ func (s *scoring) group(ctx context.Context, files []score.Files) error {
 		if err != nil {
 			return fmt.Errorf("score: %w", err)
 		}
-		s.note(&members[i], len(members), all[i], path)
+		m := &members[i]
+		s.note(scored{Name: m.Name, Pool: s.pools[m.Name], Members: len(members), Train: len(m.Train), File: path}, all[i])
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.columns == nil {
+		s.columns = members[0].Columns
 	}
 	return nil
 }
@@ -241,9 +271,9 @@ func (s *scoring) progress(name string, bytes float64) {
 	s.show.share(s.read/s.bytes, "%s", name)
 }
 
-// note sums up a member.
-func (s *scoring) note(m *score.Member, members int, rows []score.Row, path string) {
-	d := scored{Name: m.Name, Pool: s.pools[m.Name], Members: members, Train: len(m.Train), Test: len(rows), File: path}
+// note sums up what is said of a member's rows.
+func (s *scoring) note(d scored, rows []score.Row) {
+	d.Test = len(rows)
 	before := false
 	alarms := 0
 	for i := range rows {
@@ -263,19 +293,16 @@ func (s *scoring) note(m *score.Member, members int, rows []score.Row, path stri
 	d.PerDay = float64(d.Alarms) / (float64(len(rows)) * s.config.Every.Hours() / 24)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.done[m.Name] = d
-	if s.columns == nil {
-		s.columns = m.Columns
-	}
+	s.done[d.Name] = d
 }
 
 // scored tells the result.
-func (c *cli) scored(s *scoring, files []score.Files) error {
+func (c *cli) scored(s *scoring, names []string) error {
 	var sum scored
-	out := make([]scored, 0, len(files))
+	out := make([]scored, 0, len(names))
 	days := 0.0
-	for _, f := range files {
-		d := s.done[f.Name]
+	for _, name := range names {
+		d := s.done[name]
 		out = append(out, d)
 		sum.Train += d.Train
 		sum.Test += d.Test

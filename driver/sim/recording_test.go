@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/drift"
 	"github.com/fettle-dev/fettle/engine"
 	"github.com/fettle-dev/fettle/recording"
 )
@@ -22,6 +24,7 @@ import (
 // taping is a recording of a virtual brain under way.
 type taping struct {
 	file    bytes.Buffer
+	scores  *scores
 	stopped chan struct{}
 	done    chan error
 }
@@ -33,8 +36,9 @@ func (b *brain) tape() *taping {
 		b.t.Fatal(err)
 	}
 	r := recording.New(base, b.world.Schema(), recording.Options{Fettle: "test", Waiting: 1 << 16})
+	tp := &taping{scores: &scores{judge: b.judge}, stopped: make(chan struct{}), done: make(chan error, 1)}
 	b.loop.Tap(r)
-	tp := &taping{stopped: make(chan struct{}), done: make(chan error, 1)}
+	b.loop.Tap(tp.scores)
 	go func() {
 		w := recording.NewWriter(&tp.file)
 		err := r.Run(b.t.Context(), tp.stopped, w.Line)
@@ -46,6 +50,27 @@ func (b *brain) tape() *taping {
 	return tp
 }
 
+// scores are what the judge said of each row of each frame, as a tap on its loop hears it.
+type scores struct {
+	judge *drift.Judge
+	fed   bool // the step under way has a frame
+	all   []drift.Scores
+}
+
+func (s *scores) Before(_ time.Time, in engine.Inputs) { s.fed = in.Frame != nil }
+
+func (s *scores) After([]ft.Event, []ft.Action) bool {
+	if s.fed {
+		s.all = s.judge.Scores(s.all)
+	}
+	return true
+}
+
+// differ compares with the scores of a replay, bit for bit.
+func (s *scores) differ(replayed []drift.Scores) string {
+	return cmp.Diff(s.all, replayed, cmp.Comparer(func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }))
+}
+
 // end gives the file.
 func (tp *taping) end(t testing.TB) []byte {
 	close(tp.stopped)
@@ -55,8 +80,9 @@ func (tp *taping) end(t testing.TB) []byte {
 	return tp.file.Bytes()
 }
 
-// replayEqual replays a recording and returns how many decisions and verdicts were compared; a difference is said.
-func replayEqual(t testing.TB, file []byte) (n int, difference string) {
+// replayEqual replays a recording and returns how many decisions and verdicts were compared; a difference is said. So is one
+// of the scores from those that were heard live.
+func replayEqual(t testing.TB, file []byte, live *scores) (n int, difference string) {
 	r, err := recording.NewReader(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +91,7 @@ func replayEqual(t testing.TB, file []byte) (n int, difference string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var again []drift.Scores
 	for {
 		turn, err := p.Next()
 		if errors.Is(err, io.EOF) {
@@ -77,6 +104,12 @@ func replayEqual(t testing.TB, file []byte) (n int, difference string) {
 		if d := turn.Difference(); d != nil {
 			return n, d.String()
 		}
+		if len(turn.Rows) > 0 {
+			again = p.Judge().Scores(again)
+		}
+	}
+	if d := live.differ(again); d != "" {
+		return n, "scores differ (- live, + replayed):\n" + d
 	}
 	if end, err := r.End(); err != nil || end.Reason != "test" {
 		t.Fatalf("the end is %+v, %v", end, err)
@@ -113,7 +146,7 @@ func TestRecordingOfAnyRunReplaysIt(t *testing.T) {
 		if bytes.Contains(file, []byte("secret")) {
 			rt.Fatal("a secret is in the file")
 		}
-		if n, d := replayEqual(t, file); d != "" {
+		if n, d := replayEqual(t, file, tp.scores); d != "" {
 			rt.Fatalf("after %d: %s", n, d)
 		}
 	})
@@ -391,7 +424,7 @@ func TestRecordingBeginsWithinALimit(t *testing.T) {
 	if len(exceeded) == 0 || exceeded[0].Sub(began) >= time.Minute {
 		t.Fatalf("the limit was told at %v, the recording began at %s", exceeded, began)
 	}
-	if n, d := replayEqual(t, tp.end(t)); d != "" {
+	if n, d := replayEqual(t, tp.end(t), tp.scores); d != "" {
 		t.Errorf("after %d: %s", n, d)
 	}
 }
