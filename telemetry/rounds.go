@@ -1,9 +1,9 @@
 package telemetry
 
 import (
+	"container/heap"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 )
@@ -12,9 +12,11 @@ import (
 // long holds up nobody's tick. It is safe for concurrent use.
 type rounds struct {
 	spread time.Duration // over which the first turns of those that join are spread
+	slack  time.Duration // how much too early a turn may come, so that one awakening serves several
+	timed  bool          // takers measure what they use by the thread's time
 
 	mu      sync.Mutex
-	seats   []*seat
+	seats   seats
 	joined  int // ever
 	wake    chan struct{}
 	ended   chan struct{} // closed when the goroutine ends; nil while there is none
@@ -32,7 +34,35 @@ type taker interface {
 type seat struct {
 	taker
 	due  time.Time
+	at   int // its index
 	left bool
+}
+
+// seats is a heap, with who is due first at the top.
+type seats []*seat
+
+func (s seats) Len() int { return len(s) }
+
+func (s seats) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+
+func (s seats) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].at, s[j].at = i, j
+}
+
+// Push implements [heap.Interface].
+func (s *seats) Push(x any) {
+	x.(*seat).at = len(*s)
+	*s = append(*s, x.(*seat))
+}
+
+// Pop implements [heap.Interface].
+func (s *seats) Pop() any {
+	last := len(*s) - 1
+	x := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	return x
 }
 
 // join gives t its first turn within the spread: the multiples of the golden ratio cut it evenly for any number of takers.
@@ -42,7 +72,7 @@ func (r *rounds) join(t taker) *seat {
 	_, part := math.Modf(float64(r.joined) * math.Phi)
 	r.joined++
 	s := &seat{taker: t, due: time.Now().Add(time.Duration(part * float64(r.spread)))}
-	r.seats = append(r.seats, s)
+	heap.Push(&r.seats, s)
 	if r.ended == nil {
 		r.wake, r.ended = make(chan struct{}, 1), make(chan struct{})
 		go r.run(r.wake, r.ended)
@@ -62,7 +92,9 @@ func (r *rounds) nudge() {
 // little for the goroutine to end.
 func (r *rounds) leave(s *seat) {
 	r.mu.Lock()
-	r.seats = slices.DeleteFunc(r.seats, func(o *seat) bool { return o == s })
+	if !s.left {
+		heap.Remove(&r.seats, s.at)
+	}
 	s.left = true
 	idle := r.present != s.taker
 	last, ended := len(r.seats) == 0, r.ended
@@ -92,8 +124,10 @@ func (r *rounds) each(f func(taker)) {
 
 func (r *rounds) run(wake, ended chan struct{}) {
 	defer close(ended)
-	runtime.LockOSThread() // takers measure what they use by the thread's time
-	defer runtime.UnlockOSThread()
+	if r.timed {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -117,16 +151,12 @@ func (r *rounds) run(wake, ended chan struct{}) {
 func (r *rounds) next() (first *seat, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range r.seats {
-		if first == nil || s.due.Before(first.due) {
-			first = s
-		}
-	}
-	if first == nil {
+	if len(r.seats) == 0 {
 		r.ended = nil
 		return nil, 0
 	}
-	if wait = time.Until(first.due); wait <= 0 {
+	first = r.seats[0]
+	if wait = time.Until(first.due) - r.slack; wait <= 0 {
 		r.present = first.taker
 	}
 	return first, wait
@@ -136,6 +166,9 @@ func (r *rounds) after(s *seat, due time.Time) {
 	r.mu.Lock()
 	r.present, s.due = nil, due
 	left := s.left
+	if !left {
+		heap.Fix(&r.seats, s.at)
+	}
 	r.mu.Unlock()
 	if left {
 		s.close()

@@ -35,6 +35,7 @@ func TestRoundsAreSpread(t *testing.T) {
 		}
 		from := time.Now()
 		time.Sleep(2*time.Minute - time.Millisecond)
+		synctest.Wait()
 		perSecond := map[int]int{}
 		for i, s := range sitters {
 			if len(s.turns) != 2 {

@@ -1,9 +1,7 @@
 package telemetry
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
 )
-
-// mostHeader is how many bytes an answer may take beside its body: headers, and the frames of chunks.
-const mostHeader = 256 << 10
 
 // longScrape is how many intervals may lie between two scrapes before a counter's rate over them tells nothing.
 const longScrape = 5
@@ -33,10 +29,26 @@ type scrape struct {
 	sel  *selection
 	dims []ft.Dimension
 	ends holders[string, ft.InstanceID] // who is scraped where
+
+	rounds rounds
+	epoch  time.Time
+	spare  [][]byte // memory for answers; of the rounds' goroutine
 }
 
-// Scrape is the source that makes columns of what the application says of itself at a Prometheus endpoint. Each
-// instance is scraped by a goroutine of its own, so that a slow endpoint keeps nobody waiting; an answer of more than
+const (
+	// scrapesBegin is how far apart scrapes begin, several at once: waking up for each would cost more than the scrape.
+	scrapesBegin = 250 * time.Millisecond
+	// firstLook is when an answer is looked for; then after twice as long again, up to lastLook.
+	firstLook = 4 * time.Millisecond
+	lastLook  = 64 * time.Millisecond
+	// spareAnswer is how large an answer may be for its memory to be kept for the next one.
+	spareAnswer = 64 << 10
+	// mostSpare answers have their memory kept.
+	mostSpare = 32
+)
+
+// Scrape is the source that makes columns of what the application says of itself at a Prometheus endpoint. All instances
+// are scraped by one goroutine that waits for none of them, so that a slow endpoint keeps nobody waiting; an answer of more than
 // 1 MiB, one that takes longer than the timeout, a redirect, and anything but the text format are refused, and
 // [Sampler.Unavailable] says so. No credentials are sent, and no connection is kept open: a server that answers one at
 // a time is not held up between scrapes. An endpoint that several instances would be scraped at, such as one fixed port
@@ -46,7 +58,7 @@ type scrape struct {
 // a metric counts is only known from the endpoint. A counter that ran backwards, as after a restart, or was not scraped
 // for long, has no rate until the next scrape.
 func Scrape(m *ft.Metrics) ft.Source {
-	s := &scrape{m: *m, sel: newSelection(m.Series)}
+	s := &scrape{m: *m, sel: newSelection(m.Series), epoch: time.Now(), rounds: rounds{slack: firstLook / 2}}
 	for i := range m.Series {
 		s.dims = append(s.dims, dimensionOf(&m.Series[i], m.Every.D()))
 	}
@@ -109,7 +121,7 @@ func (s *scrape) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("scrape %s: %w", in.Ref, err)
 	}
-	r := &scraper{s: s, name: "http://" + address + s.m.Path, points: make([]points, len(s.dims)), done: make(chan struct{})}
+	r := &scraper{s: s, name: "http://" + address + s.m.Path, points: make([]points, len(s.dims)), id: in.Ref.ID}
 	target := r.name
 	if network == "unix" {
 		target, r.name = "http://localhost"+s.m.Path, s.m.Path+" at "+address
@@ -122,12 +134,13 @@ func (s *scrape) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	r.request.Header.Set("User-Agent", "fettle")
 	var text bytes.Buffer
 	_ = r.request.Write(&text) // a buffer takes all
-	r.text, r.network, r.address = text.Bytes(), network, address
-	r.id = in.Ref.ID
+	to, err := socketAddress(network, address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("scrape %s: %w", in.Ref, err)
+	}
+	r.trip = roundTrip{to: to, text: text.Bytes(), socket: closed}
 	s.ends.add(r.name, r.id)
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
-	go r.run(ctx)
+	r.seat = s.rounds.join(r)
 	return r, nil, nil
 }
 
@@ -157,18 +170,20 @@ func (s *scrape) where(in *ft.Instance) (network, address string, err error) {
 	return "tcp", net.JoinHostPort(host, strconv.Itoa(port+add)), nil
 }
 
-// scraper scrapes one instance. It is the reader of what it got.
+// scraper scrapes one instance, by turns: it begins, and looks for the answer until it is there. It is the reader of what
+// it got.
 type scraper struct {
 	s       *scrape
 	name    string // of the endpoint, for people
 	id      ft.InstanceID
 	request *http.Request
-	text    []byte // of the request
-	network string
-	address string
-	answer  bufio.Reader
-	cancel  context.CancelFunc
-	done    chan struct{}
+	seat    *seat
+
+	// Of the rounds' goroutine.
+	trip roundTrip
+	open bool          // it is under way
+	due  time.Time     // of the next scrape
+	wait time.Duration // until the next look
 
 	mu      sync.Mutex
 	points  []points          // guarded by mu; by dimension
@@ -185,40 +200,69 @@ type points struct {
 	fresh bool // not read yet
 }
 
-// run scrapes at once and then in the interval, with a random shift: instances that start together are not scraped
-// together for ever.
-func (r *scraper) run(ctx context.Context) {
-	defer close(r.done)
-	every := max(r.s.m.Every.D(), time.Millisecond)
-	r.once(ctx)
-	select {
-	case <-ctx.Done():
-		return
-	case <-time.After(every/2 + rand.N(every/2)):
-	}
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		r.once(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
+// turn implements [taker]. The first scrape is at once and the others in the interval, with a random shift: instances that
+// start together are not scraped together for ever.
+func (r *scraper) turn(now time.Time) time.Time {
+	if !r.open {
+		every := max(r.s.m.Every.D(), time.Millisecond)
+		switch {
+		case r.due.IsZero():
+			r.due = now.Add(every/2 + rand.N(every/2))
+		case now.Sub(r.due) > every: // the machine was suspended
+			r.due = now.Add(every)
+		default:
+			r.due = r.due.Add(every)
 		}
+		if r.s.ends.count(r.name) > 1 {
+			r.mu.Lock()
+			clear(r.points)
+			r.mu.Unlock()
+			return r.s.begin(r.due)
+		}
+		r.open, r.wait = true, firstLook
+		if err := r.trip.begin(r.s.memory(), now.Add(r.s.m.Timeout.D())); err != nil {
+			return r.end(nil, now, err)
+		}
+		return now.Add(r.wait)
 	}
+	x := &r.trip
+	done, err := x.look(now, r.request)
+	var sums []sum
+	if done && err == nil {
+		sums, err = r.s.sel.read(x.body())
+		done = !errors.Is(err, io.ErrUnexpectedEOF) || x.ended
+	}
+	if done {
+		return r.end(sums, x.at, err)
+	}
+	r.wait = min(2*r.wait, lastLook)
+	return now.Add(min(r.wait, max(x.deadline.Sub(now), firstLook)))
 }
 
-func (r *scraper) once(ctx context.Context) {
-	if r.s.ends.count(r.name) > 1 {
-		r.mu.Lock()
-		clear(r.points)
-		r.mu.Unlock()
-		return
+// begin is when the scrape that is due then begins.
+func (s *scrape) begin(due time.Time) time.Time {
+	step := max(min(scrapesBegin, s.m.Every.D()/8), time.Millisecond)
+	return s.epoch.Add((due.Sub(s.epoch) + step).Truncate(step)) // time's own Truncate would lose the monotonic clock
+}
+
+// memory is some for an answer.
+func (s *scrape) memory() []byte {
+	n := len(s.spare)
+	if n == 0 {
+		return nil
 	}
-	sums, at, err := r.fetch(ctx)
-	if ctx.Err() != nil {
-		return
+	b := s.spare[n-1]
+	s.spare = s.spare[:n-1]
+	return b
+}
+
+// end takes what the scrape brought and gives when the next one begins.
+func (r *scraper) end(sums []sum, at time.Time, err error) time.Time {
+	r.close()
+	if b := r.trip.answer; cap(b) > 0 && cap(b) <= spareAnswer && len(r.s.spare) < mostSpare {
+		r.s.spare = append(r.s.spare, b)
 	}
+	r.trip.answer, r.open = nil, false
 	missing := map[string]string{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,48 +279,18 @@ func (r *scraper) once(ctx context.Context) {
 		}
 	}
 	r.missing = missing
+	return r.s.begin(r.due)
 }
 
-// fetch makes one scrape. An [http.Transport] takes goroutines and timers for each connection, which is most of the
-// cost where thousands are scraped.
-func (r *scraper) fetch(ctx context.Context) ([]sum, time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.s.m.Timeout.D())
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, r.network, r.address)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // all that waits for it ends
-	if _, err := conn.Write(r.text); err != nil {
-		return nil, time.Time{}, err
-	}
-	r.answer.Reset(io.LimitReader(conn, mostBody+mostHeader))
-	resp, err := http.ReadResponse(&r.answer, r.request)
-	for ; err == nil && resp.StatusCode < 200; resp, err = http.ReadResponse(&r.answer, r.request) { // a hint of what is to come
-	}
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	defer resp.Body.Close()
-	at := time.Now()
-	switch {
-	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return nil, at, fmt.Errorf("it answers %s; redirects are not followed", resp.Status)
-	case resp.StatusCode != http.StatusOK:
-		return nil, at, fmt.Errorf("it answers %s", resp.Status)
-	}
-	sums, err := r.s.sel.read(resp.Body)
-	return sums, at, err
-}
+// close implements [taker].
+func (r *scraper) close() { r.trip.close() }
 
 // say is the reason in few words.
 func (r *scraper) say(err error) string {
 	var timeout net.Error
-	var errno syscall.Errno
+	var errno unix.Errno
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("no whole answer within %s", r.s.m.Timeout)
 	case errors.As(err, &errno):
 		return errno.Error()
@@ -338,10 +352,9 @@ func (r *scraper) Missing() ft.Unavailable {
 	return maps.Clone(r.missing)
 }
 
-// Close ends the scraping and waits for it.
+// Close ends the scraping.
 func (r *scraper) Close() error {
-	r.cancel()
-	<-r.done
+	r.s.rounds.leave(r.seat)
 	r.s.ends.remove(r.name, r.id)
 	return nil
 }

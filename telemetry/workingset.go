@@ -79,7 +79,7 @@ func WorkingSet(c ft.WorkingSet) ft.Source {
 	if c.Collect == ft.Off {
 		return Absent("off: telemetry.workingSet.collect", names...)
 	}
-	w := &workingSets{config: c, census: &census{load: closed, proc: closed}, rounds: rounds{spread: c.Every.D()}}
+	w := &workingSets{config: c, census: &census{load: closed, proc: closed}, rounds: rounds{spread: c.Every.D(), timed: true}}
 	w.dims = []ft.Dimension{
 		colSet:      memory(ft.DimWSS),
 		colGrowth:   column(ft.DimWSSGrow, "B/s", ft.Log1p, ft.Gauge),
