@@ -316,8 +316,18 @@ func (e *Unresponsive) String() string {
 }
 func (e *Responsive) String() string { return fmt.Sprintf("%s answers again", e.Ref) }
 func (e *Exceeded) String() string {
+	switch e.Limit {
+	case "memory":
+		return fmt.Sprintf("%s exceeds its memory limit: %s, at most %s", e.Ref, rounded(e.Value), rounded(e.Bound))
+	case "silence":
+		span := func(s float64) Duration {
+			return Duration(time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond))
+		}
+		return fmt.Sprintf("%s exceeds its silence limit: %s, at most %s", e.Ref, span(e.Value), span(e.Bound))
+	}
 	return fmt.Sprintf("%s exceeds its %s limit: %g, at most %g", e.Ref, e.Limit, e.Value, e.Bound)
 }
+
 func (e *Judged) String() string { return e.Text }
 func (e *Health) String() string {
 	return fmt.Sprintf("%.1f requests/s, p50 %.1f ms, p99 %.1f ms, errors %.2f %%", e.Pool.Rate, 1e3*e.Pool.P50, 1e3*e.Pool.P99, 100*e.Pool.Errors)

@@ -172,3 +172,21 @@ func FuzzUnmarshalEvent(f *testing.F) {
 		}
 	})
 }
+
+// TestExceededSpeaksOfSizes: what is exceeded is told in the units in which limits are written.
+func TestExceededSpeaksOfSizes(t *testing.T) {
+	ref := Ref{ID: "web-3", Generation: 2}
+	for _, c := range []struct {
+		e    Exceeded
+		want string
+	}{
+		{Exceeded{Ref: ref, Limit: "memory", Value: 641728512, Bound: 512 << 20}, "web-3/2 exceeds its memory limit: 612 MiB, at most 512 MiB"},
+		{Exceeded{Ref: ref, Limit: "memory", Value: 1.2345e10, Bound: 10 << 30}, "web-3/2 exceeds its memory limit: 11.5 GiB, at most 10 GiB"},
+		{Exceeded{Ref: ref, Limit: "memory", Value: 1023 << 20, Bound: 700}, "web-3/2 exceeds its memory limit: 1 GiB, at most 700 B"},
+		{Exceeded{Ref: ref, Limit: "silence", Value: 32.04, Bound: 30}, "web-3/2 exceeds its silence limit: 32s, at most 30s"},
+	} {
+		if got := c.e.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

@@ -74,6 +74,22 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
+// rounded is a number of bytes for people, to three digits: "612 MiB".
+func rounded(b float64) string {
+	unit := "B"
+	for _, u := range sizeUnits[:4] {
+		if b >= u.n*1000/1024 {
+			b, unit = b/u.n, u.name
+			break
+		}
+	}
+	text := strconv.FormatFloat(b, 'f', max(0, 2-int(math.Log10(max(b, 1)))), 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text + " " + unit
+}
+
 // MarshalText gives the text form.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
