@@ -157,7 +157,7 @@ func TestExamplesParse(t *testing.T) {
 }
 
 func TestInit(t *testing.T) {
-	f, err := Parse("init.yaml", Init(nil))
+	f, err := Parse("init.yaml", Init(nil, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestInit(t *testing.T) {
 		t.Errorf("mode %s", f.Pools[0].Mode)
 	}
 	command := []string{"node", "server.js", "--motto", "it's \"fine\": yes\n# no", "$PORT"}
-	f, err = Parse("init.yaml", Init(command))
+	f, err = Parse("init.yaml", Init(command, true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,15 +181,15 @@ func TestInitSaysTheDefaults(t *testing.T) {
 	if err := os.Mkdir("data", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want, err := Parse("fettle.yaml", Init(nil))
+	want, err := Parse("fettle.yaml", Init(nil, false))
 	if err != nil {
 		t.Fatal(err)
 	}
 	option := regexp.MustCompile(`(?m)^(\s*)# (\s*[a-z][a-zA-Z]*:(?: .*)?)$`)
-	if n := len(option.FindAllString(string(Init(nil)), -1)); n < 30 {
+	if n := len(option.FindAllString(string(Init(nil, false)), -1)); n < 30 {
 		t.Errorf("only %d options", n)
 	}
-	text := option.ReplaceAll(Init(nil), []byte("$1$2"))
+	text := option.ReplaceAll(Init(nil, false), []byte("$1$2"))
 	got, err := Parse("fettle.yaml", text)
 	if err != nil {
 		t.Fatal(err)

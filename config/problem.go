@@ -20,12 +20,12 @@ type Error struct {
 
 // Problem is one thing that is wrong, and where.
 type Problem struct {
-	File    string
-	Line    int    // from 1
-	Column  int    // from 1, in characters
-	Source  string // the line itself
-	Msg     string
-	Suggest string // the nearest right name or form, if any
+	File    string `json:"file"`
+	Line    int    `json:"line"`              // from 1
+	Column  int    `json:"column"`            // from 1, in characters
+	Source  string `json:"source"`            // the line itself
+	Msg     string `json:"message"`           // what is wrong
+	Suggest string `json:"suggest,omitempty"` // the nearest right name or form, if any
 }
 
 // widest is how much of a line is shown.

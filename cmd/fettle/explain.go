@@ -158,8 +158,11 @@ func (c *cli) printExplanation(e *explanation) {
 func sentence(e *explanation) string {
 	v := &e.Verdict
 	if v.Level == fettle.Learning {
-		if v.FirstVerdictIn > 0 {
+		switch {
+		case v.FirstVerdictIn.D() >= time.Second:
 			return fmt.Sprintf("%s is being learnt (%.0f %%); the first verdict can be expected in %s.", e.Name, 100*v.Progress, span(v.FirstVerdictIn.D()))
+		case v.Progress >= 1 || v.FirstVerdictIn > 0:
+			return fmt.Sprintf("%s is being learnt; the first verdict can be expected any moment.", e.Name)
 		}
 		return fmt.Sprintf("%s is being learnt (%.0f %%).", e.Name, 100*v.Progress)
 	}

@@ -133,7 +133,7 @@ func urgent(in *api.InstanceStatus) string {
 	case in.Ejected:
 		return "out of routing after failures"
 	case in.Level == fettle.Learning && in.Phase == fettle.Ready:
-		return fmt.Sprintf("learning %.0f %%, first verdict in %s", 100*in.Progress, span(in.FirstVerdictIn.D()))
+		return learningText(in.Progress, in.FirstVerdictIn.D())
 	case in.Quiet != "":
 		return in.Quiet
 	case in.Label != "":
@@ -159,18 +159,48 @@ func poolState(p paint, s *api.PoolStatus) string {
 	add(s.Config.Watch != nil && len(s.Instances) == 0 && s.Note == "", p.dim("nothing is there yet"))
 	add(s.HoldOff != "" && s.Drifting > 0, p.yellow("hold-off: "+s.HoldOff))
 	add(s.Verdict.Level >= fettle.Low, p.level(s.Verdict.Level, fmt.Sprintf("%s (%s)", s.Verdict.Cause, s.Verdict.Level)))
-	if least, first := 1.0, time.Duration(0); len(out) == 0 {
-		for i := range s.Instances {
-			if in := &s.Instances[i]; in.Phase == fettle.Ready && in.Level == fettle.Learning {
-				least, first = min(least, in.Progress), max(first, in.FirstVerdictIn.D())
-			}
-		}
-		add(first > 0, p.dim(fmt.Sprintf("learning %.0f %%, first verdict in %s", 100*least, span(first))))
+	add(s.Config.Watch == nil && s.Ready < s.Desired && len(out) == 0, comingUp(p, s))
+	if least, first, is := learningOf(s); is && len(out) == 0 {
+		out = append(out, p.dim(learningText(least, first)))
 	}
 	if len(out) == 0 {
 		return p.green("in order")
 	}
 	return strings.Join(out, "; ")
+}
+
+// comingUp is what there is to say of a pool with less instances than it should have and no fault.
+func comingUp(p paint, s *api.PoolStatus) string {
+	first := s.Ready == 0
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		first = first || in.Phase <= fettle.Warming && in.Generation == 1
+	}
+	text := fmt.Sprintf("%d of %d ready", s.Ready, s.Desired)
+	if first {
+		return p.dim("starting: " + text)
+	}
+	return p.yellow(text)
+}
+
+// learningOf is how far the instances of a pool that are still being learnt are: the least progress, and the time until the
+// last of them can be judged.
+func learningOf(s *api.PoolStatus) (least float64, first time.Duration, is bool) {
+	least = 1
+	for i := range s.Instances {
+		if in := &s.Instances[i]; in.Phase == fettle.Ready && in.Level == fettle.Learning {
+			least, first, is = min(least, in.Progress), max(first, in.FirstVerdictIn.D()), true
+		}
+	}
+	return least, first, is
+}
+
+// learningText says how far learning is. Nobody is told of no seconds: the verdict comes with one of the next measurements.
+func learningText(progress float64, first time.Duration) string {
+	if first < time.Second {
+		return "learning, first verdict any moment"
+	}
+	return fmt.Sprintf("learning %.0f %%, first verdict in %s", 100*progress, span(first))
 }
 
 // traffic prints the objective's figures, dashes where nothing was served.
