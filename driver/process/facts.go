@@ -53,9 +53,9 @@ func (d *Driver) v2Fact() Fact {
 	case f.Available:
 		f.Detail = strings.Join(cs, ", ") + " in " + d.tree.V2()
 	case d.tree.V2() != "":
-		f.Detail = "writable, without controllers of use: pressure is read and whole groups are killed by it; " + strings.Join(d.tree.Why(), "; ")
+		f.Detail = "writable, without controllers of use: pressure is read and whole groups are killed by it; " + d.whyNot("v2: ")
 	default:
-		f.Detail = strings.Join(d.tree.Why(), "; ")
+		f.Detail = d.whyNot("v2: ")
 	}
 	return f
 }
@@ -67,9 +67,21 @@ func (d *Driver) v1Fact() Fact {
 		Without: "cgroup v2 where delegated, else sessions: memory is watched but not limited",
 	}
 	if !f.Available {
-		f.Detail = strings.Join(d.tree.Why(), "; ")
+		f.Detail = d.whyNot("v1: ")
 	}
 	return f
+}
+
+// whyNot is why hierarchies of one version are not used, without what is said of the other one.
+func (d *Driver) whyNot(version string) string {
+	var out []string
+	for _, w := range d.tree.Why() {
+		own, of := strings.CutPrefix(w, version)
+		if of || !strings.HasPrefix(w, "v1: ") && !strings.HasPrefix(w, "v2: ") {
+			out = append(out, own)
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 func autogroupFact() Fact {

@@ -328,3 +328,14 @@ func TestHardLimit(t *testing.T) {
 		t.Error("the parent is one level")
 	}
 }
+
+// TestRefusalsAreFolded: what holds for all controllers is said once.
+func TestRefusalsAreFolded(t *testing.T) {
+	var r refusals
+	r.add("memory", &os.PathError{Op: "mkdir", Path: "/sys/fs/cgroup/memory/fettle", Err: syscall.EACCES})
+	r.add("pids", &os.PathError{Op: "mkdir", Path: "/sys/fs/cgroup/pids/fettle", Err: syscall.EROFS})
+	r.add("cpu", &os.PathError{Op: "mkdir", Path: "/sys/fs/cgroup/cpu/fettle", Err: syscall.EACCES})
+	if len(r) != 2 || !slices.Equal(r[0].controllers, []string{"memory", "cpu"}) || r[0].why != "permission denied" {
+		t.Errorf("%+v", r)
+	}
+}

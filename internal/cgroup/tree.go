@@ -52,12 +52,18 @@ func Find(name string) *Tree {
 	}
 	v2, v1 := locate(string(own), string(mounts))
 	t := &Tree{v1: map[string]string{}}
-	if v2 != "" {
+	if v2 == "" {
+		t.say("v2: not mounted")
+	} else {
 		if filepath.Base(v2) == leaf {
 			v2 = filepath.Dir(v2)
 		}
 		t.openV2(v2, name)
 	}
+	if len(v1) == 0 {
+		t.say("v1: not mounted")
+	}
+	var refused refusals
 	for _, c := range wanted {
 		dir, ok := v1[c]
 		if !ok {
@@ -65,13 +71,38 @@ func Find(name string) *Tree {
 		}
 		dir = filepath.Join(dir, parent, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.say("v1 %s: %v", c, err)
+			refused.add(c, err)
 			continue
 		}
 		t.v1[c] = dir
 	}
+	for _, r := range refused {
+		t.say("v1: no group can be made for %s: %s", strings.Join(r.controllers, ", "), r.why)
+	}
 	t.sweep()
 	return t
+}
+
+// refusals are reasons why there is no group, each with the controllers that it holds for.
+type refusals []refusal
+
+type refusal struct {
+	why         string
+	controllers []string
+}
+
+func (r *refusals) add(controller string, err error) {
+	why := err.Error()
+	if e, is := errors.AsType[*fs.PathError](err); is {
+		why = e.Err.Error() // the paths differ, the reason does not
+	}
+	for i := range *r {
+		if (*r)[i].why == why {
+			(*r)[i].controllers = append((*r)[i].controllers, controller)
+			return
+		}
+	}
+	*r = append(*r, refusal{why, []string{controller}})
 }
 
 // sweep removes the empty parents that killed daemons of other state directories left. One that is still in use is made
@@ -96,7 +127,8 @@ func (t *Tree) sweep() {
 
 func (t *Tree) say(format string, a ...any) { t.why = append(t.why, fmt.Sprintf(format, a...)) }
 
-// Why tells what could not be used and for what reason, one sentence each.
+// Why tells what could not be used and for what reason, one sentence each, which begins with "v1: " or "v2: " where it is
+// about these hierarchies alone.
 func (t *Tree) Why() []string { return t.why }
 
 // V2 is the v2 directory under which groups are made, empty where there is none.
