@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -39,10 +42,18 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 			}
 			o.Exe, o.Out, o.Err, o.JSON = exe, c.out, c.err, c.format == "json"
 			outliveReader()
-			ctx, force, end := untilSignal(cmd.Context(), errStopped, func() {})
+			read, unread := context.WithCancelCause(cmd.Context())
+			defer unread(nil)
+			if !terminal(c.out) {
+				o.Out = &watchedPipe{c.out, unread}
+			}
+			ctx, force, end := untilSignal(read, errStopped, func() {})
 			defer end()
 			o.Force = force
 			r, err := demo.Run(ctx, o)
+			if errors.Is(context.Cause(ctx), errUnread) {
+				return fmt.Errorf("demo: %w; all that it started has been stopped", errUnread)
+			}
 			if ctx.Err() != nil {
 				return errors.New("demo: interrupted; all that it started has been stopped")
 			}
@@ -61,6 +72,24 @@ The exit code is 1 when a planned action lost a request, a fault was missed, or 
 	fl.Float64Var(&o.Speed, "speed", 1, "shortens the intervals by this factor")
 	fl.BoolVar(&o.Keep, "keep", false, "keep the state directory and say where it is")
 	return cmd
+}
+
+// errUnread is output that nobody reads any more, as that of fettle demo | head.
+var errUnread = errors.New("nobody reads its output any more")
+
+// watchedPipe is an output that says when nobody reads it any more.
+type watchedPipe struct {
+	io.Writer
+	unread func(error)
+}
+
+// Write writes.
+func (w *watchedPipe) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		w.unread(errUnread)
+	}
+	return n, err
 }
 
 // internalCommands are those that Fettle runs itself with.
