@@ -31,6 +31,7 @@ type Probes struct {
 	end    chan struct{}
 	all    sync.WaitGroup
 	bursts *bursts
+	hooks  hooks
 
 	grouping sync.Mutex     // held while control groups are looked at
 	grouped  map[int]*claim // who was in whose at the last look; guarded by grouping
@@ -83,7 +84,7 @@ func openProbes(log *slog.Logger, past time.Duration) (*Probes, error) {
 		p.why = "eBPF: " + err.Error()
 		return p, fmt.Errorf("load eBPF programs: %w: %w", err, ft.ErrUnavailable)
 	}
-	for _, name := range []bpf.Program{bpf.Sent, bpf.Received, bpf.Forked} {
+	for _, name := range []bpf.Program{bpf.Sent, bpf.Received, bpf.Forked, bpf.State, bpf.Tallied, bpf.Passed} {
 		if why := set.Missing(name); why != "" {
 			p.why = "eBPF: " + why
 			return p, errors.Join(fmt.Errorf("load eBPF programs: %s: %w", why, ft.ErrUnavailable), set.Close())
@@ -94,12 +95,14 @@ func openProbes(log *slog.Logger, past time.Duration) (*Probes, error) {
 	p.wake, p.end = make(chan struct{}, 1), make(chan struct{})
 	p.next = 1 // slot 0 is the daemon's own, see loader of bursts
 	p.bursts = newBursts(p)
+	p.hooks.init(log, set)
 	p.census = census{load: closed, proc: closed}
 	if err := p.census.join(); err != nil {
 		return p.refuse(err, set)
 	}
 	p.all.Go(p.keep)
 	p.all.Go(p.bursts.run)
+	p.all.Go(p.hooks.wait)
 	return p, nil
 }
 
@@ -128,9 +131,10 @@ func (p *Probes) Close() error {
 		return nil
 	}
 	close(p.end)
+	err := p.set.Stop()
 	p.all.Wait()
 	p.census.leave()
-	err := p.set.Detach()
+	err = errors.Join(err, p.set.Detach())
 	p.mu.Lock()
 	idle := len(p.slots) == 0
 	p.mu.Unlock()
@@ -162,6 +166,7 @@ func (p *Probes) acquire(in ft.Instance) (*slot, error) {
 			return nil, errors.Join(err, p.drop(x))
 		}
 		p.leads[id] = x
+		p.found(p.set.Pass(fd))
 	}
 	x.claim = p.census.claim(id, s.session, in.Scope) // the same for all who ask
 	x.users++

@@ -35,10 +35,12 @@ func (p *Probes) keep() {
 			p.settle()
 		case <-sweep.C:
 			p.settle()
+			p.found(p.set.PassAll())
 		case <-groups.C:
 			groups.Reset(p.groups())
 		case now := <-past.C:
 			p.learn(now)
+			p.hooks.review(now)
 		}
 	}
 }
@@ -128,7 +130,11 @@ func (p *Probes) adopt(b birth) bool {
 			return false
 		}
 	}
-	return p.set.Join(fd, x.Member) == nil
+	if p.set.Join(fd, x.Member) != nil {
+		return false
+	}
+	p.found(p.set.Pass(fd))
+	return true
 }
 
 // valid tells whether a membership is that of a slot's present owner; p.mu is held.

@@ -1,13 +1,13 @@
 package telemetry
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync/atomic"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
-	"github.com/fettle-dev/fettle/telemetry/internal/bpf"
 )
 
 // The columns of network readers, in the order of the dimensions.
@@ -43,7 +43,12 @@ type network struct {
 // whose connection ended before the answer: reset, closed by the other side, or given up by the instance, unless it
 // closed within 10 ms of its last send, which says that it wanted no answer.
 //
-// Not seen are bytes that reach a program by splice or TCP_ZEROCOPY_RECEIVE, and what the kernel sends for itself.
+// What the kernel itself counts of each TCP connection is read at each Batch: bytes in order and without those sent again,
+// and segments with data, which are the messages of TCP. They are counted as they leave and arrive, whether or not the
+// program has read them. Of other protocols the bytes and calls of the program are counted. A program at each message runs
+// only while an instance has use of it, see hooks.
+//
+// Not seen is what the kernel sends for itself.
 func (p *Probes) Network(work bool) ft.Source {
 	if why := p.usable(); why != "" {
 		return NetworkFallback(work, why)
@@ -82,24 +87,17 @@ func (n *network) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("measure the network of %s: %w", in.Ref, err)
 	}
-	return &networkReader{p: n.p, slot: x, ref: in.Ref}, n.missing(), nil
+	return &networkReader{p: n.p, slot: x, ref: in.Ref}, nil, nil
 }
 
-// missing are the columns whose programs this kernel does not run.
-func (n *network) missing() ft.Unavailable {
-	u := ft.Unavailable{}
-	for name, dims := range map[bpf.Program][]string{
-		bpf.State:  {ft.DimConnects, ft.DimCalls, ft.DimCallTime, ft.DimCallFail},
-		bpf.Resent: {ft.DimResent},
-	} {
-		if why := n.p.set.Missing(name); why != "" {
-			for _, d := range dims {
-				u[d] = why
-			}
-		}
-	}
-	return u
-}
+// Batch implements [ft.Batcher]: the counters of all slots are brought up to date.
+func (n *network) Batch(context.Context, time.Time) error { return n.p.tally() }
+
+// Demand implements [ft.Batcher]: it is not known here.
+func (n *network) Demand() ft.Demand { return ft.Demand{} }
+
+// Labels implements [ft.Batcher].
+func (n *network) Labels() []string { return nil }
 
 // networkReader reads one slot: loads from memory, no system call.
 type networkReader struct {
@@ -137,6 +135,9 @@ func (r *networkReader) Read(_ time.Time, row []float64, _ []uint64) error {
 	r.began, r.answered, r.waited, r.failed = true, answered, waited, failed
 	return nil
 }
+
+// Missing implements [Reporter].
+func (r *networkReader) Missing() ft.Unavailable { return r.p.hooks.missing() }
 
 // Close implements [ft.Reader].
 func (r *networkReader) Close() error { return r.p.release(r.slot, r.ref) }

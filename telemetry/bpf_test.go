@@ -315,6 +315,7 @@ func newProbes(t testing.TB) *Probes {
 	if shared.err != nil {
 		t.Skip("no eBPF here: ", shared.err)
 	}
+	shared.p.hooks.extend(time.Now(), useCalls, useDatagrams) // so that nothing is missed until they are attached
 	return shared.p
 }
 
@@ -348,6 +349,11 @@ func (w *watched) row() []float64 { return netRow(w.t, w.reader) }
 
 func netRow(t testing.TB, r ft.Reader) []float64 {
 	t.Helper()
+	if n, is := r.(*networkReader); is {
+		if err := n.p.tally(); err != nil && !n.p.dead.Load() {
+			t.Fatal(err)
+		}
+	}
 	row := make([]float64, netColumns)
 	if err := r.Read(time.Now(), row, nil); err != nil {
 		t.Fatal(err)

@@ -136,8 +136,6 @@ func (p *Probes) fact() Fact {
 		for _, d := range dims {
 			missing[d.Name] = why
 		}
-	} else {
-		missing = (&network{p: p}).missing()
 	}
 	return fact(byNetwork, withoutNetwork, detail, len(dims), missing)
 }

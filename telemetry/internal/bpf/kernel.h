@@ -20,10 +20,12 @@ enum {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 
 	BPF_ANY = 0,
 	BPF_F_NO_PREALLOC = 1 << 0,
+	BPF_F_CLONE = 1 << 9,
 	BPF_F_MMAPABLE = 1 << 10,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1 << 0,
 };
@@ -46,6 +48,8 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be16 skc_dport;
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned long skc_flags;
 	struct in6_addr skc_v6_daddr;
 };
 
@@ -56,6 +60,12 @@ struct sock {
 	__u16 sk_protocol;
 	__u8 sk_shutdown;
 };
+
+struct socket {
+	struct sock *sk;
+};
+
+struct file;
 
 struct inet_bind_bucket {
 	signed char fastreuse; /* below 0 while all of the port's sockets have it from connect */
@@ -70,8 +80,11 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 total_retrans;
+	__u32 data_segs_in;
+	__u32 data_segs_out;
 	__u64 bytes_received;
 	__u64 bytes_sent;
+	__u64 bytes_retrans;
 };
 
 struct signal_struct {
@@ -90,6 +103,15 @@ struct task_struct {
 	int tgid;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct sock *sk;
+};
+
+struct bpf_iter__task_file {
+	struct task_struct *task;
+	struct file *file;
 };
 
 #pragma clang attribute pop

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -23,15 +24,19 @@ const (
 	Received Program = probesProgSockReceived
 	Ready    Program = probesProgSockReady
 	State    Program = probesProgSockState
-	Resent   Program = probesProgSockResent
 	Forked   Program = probesProgTaskForked
 	Exited   Program = probesProgTaskExited
 	Executed Program = probesProgTaskExecuted
 	Entered  Program = probesProgCallEntered
+	Tallied  Program = probesProgConnsTallied
+	Passed   Program = probesProgFilesPassed
 )
 
 // Programs are all of them.
-var Programs = []Program{Forked, Exited, Executed, Sent, Received, Ready, State, Resent, Entered}
+var Programs = []Program{Forked, Exited, Executed, State, Tallied, Passed, Sent, Received, Ready, Entered}
+
+// onDemand are those that are attached while somebody asks for it: they run in the time of others, at each message or system call.
+var onDemand = map[Program]bool{Sent: true, Received: true, Ready: true, Entered: true}
 
 // since is the Linux version that a tracepoint came with, as far as it is newer than tracing programs are.
 var since = map[Program]string{Sent: "6.3", Received: "6.3", Ready: "6.3"}
@@ -41,18 +46,24 @@ type Set struct {
 	maps    probesMaps
 	chunk   *ebpf.MapSpec
 	calls   *ebpf.MapSpec
-	entered *ebpf.Program
+	waiting map[Program]*ebpf.Program // those on demand
 	missing map[Program]string
+	news    *ringbuf.Reader
+	tallied *link.Iter
+	passed  *ebpf.Program
+	control control
 
 	mu         sync.Mutex
 	closed     bool
 	links      []link.Link
+	demanded   map[Program]link.Link // of Sent, Received and Ready
 	chunks     []*chunk
 	callChunks []*chunk
 }
 
-// Open loads all programs and attaches them, except for [Entered], which runs only while somebody counts. It fails when
-// none can be loaded at all; the error says in plain words what is missing, and is [os.ErrPermission] where that is a right.
+// Open loads all programs and attaches them, except for those that run at each message or system call: see [Set.Demand] and
+// [Set.CountCalls]. It fails when none can be loaded at all; the error says in plain words what is missing, and is
+// [os.ErrPermission] where that is a right.
 func Open() (*Set, error) {
 	if err := permitted(); err != nil {
 		return nil, err
@@ -68,7 +79,10 @@ func Open() (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the eBPF programs: %w", err)
 	}
-	s := &Set{chunk: spec.Maps[probesMapSlotsChunk].Copy(), calls: spec.Maps[probesMapCallsChunk].Copy(), missing: map[Program]string{}}
+	s := &Set{
+		chunk: spec.Maps[probesMapSlotsChunk].Copy(), calls: spec.Maps[probesMapCallsChunk].Copy(),
+		waiting: map[Program]*ebpf.Program{}, missing: map[Program]string{}, demanded: map[Program]link.Link{},
+	}
 	if err := s.load(spec, kernel, types); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -87,15 +101,23 @@ func (s *Set) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, types *btf.Cache
 	s.maps = probesMaps{
 		Calls: maps.DetachMap(probesMapCalls), Conns: maps.DetachMap(probesMapConns), Heirs: maps.DetachMap(probesMapHeirs),
 		Members: maps.DetachMap(probesMapMembers), Slots: maps.DetachMap(probesMapSlots),
+		Controls: maps.DetachMap(probesMapControls), News: maps.DetachMap(probesMapNews),
 	}
 	maps.Close()
+	if s.news, err = ringbuf.NewReader(s.maps.News); err != nil {
+		return fmt.Errorf("wait for the eBPF programs: %w", err)
+	}
+	if err := s.control.open(s.maps.Controls); err != nil {
+		return err
+	}
 	o := ebpf.CollectionOptions{Cache: types, MapReplacements: map[string]*ebpf.Map{
 		probesMapCalls: s.maps.Calls, probesMapConns: s.maps.Conns, probesMapHeirs: s.maps.Heirs,
 		probesMapMembers: s.maps.Members, probesMapSlots: s.maps.Slots,
+		probesMapControls: s.maps.Controls, probesMapNews: s.maps.News,
 	}}
 	for _, name := range Programs {
 		p := programs[string(name)]
-		if s.missing[name] = lacks(kernel, name, p.AttachTo); s.missing[name] != "" {
+		if s.missing[name] = lacks(kernel, name, p); s.missing[name] != "" {
 			continue
 		}
 		spec.Programs = map[string]*ebpf.ProgramSpec{string(name): p}
@@ -103,14 +125,18 @@ func (s *Set) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, types *btf.Cache
 			s.missing[name] = plain(err).Error()
 		}
 	}
-	if len(s.links) == 0 && s.entered == nil {
+	if len(s.links) == 0 && len(s.waiting) == 0 {
 		return errors.New(s.missing[Sent])
 	}
 	return nil
 }
 
-// lacks says why the kernel has no tracepoint for a program; empty where it has it.
-func lacks(kernel *btf.Spec, name Program, tracepoint string) string {
+// lacks says why the kernel has no tracepoint for a program; empty where it has it, or needs none.
+func lacks(kernel *btf.Spec, name Program, p *ebpf.ProgramSpec) string {
+	if p.AttachType == ebpf.AttachTraceIter {
+		return ""
+	}
+	tracepoint := p.AttachTo
 	var t *btf.Typedef
 	if kernel.TypeByName("btf_trace_"+tracepoint, &t) == nil {
 		return ""
@@ -128,16 +154,23 @@ func (s *Set) one(name Program, spec *ebpf.CollectionSpec, o ebpf.CollectionOpti
 		return err
 	}
 	defer c.Close()
-	if name == Entered {
-		s.entered = c.DetachProgram(string(name))
+	p := c.DetachProgram(string(name))
+	switch {
+	case onDemand[name]:
+		s.waiting[name] = p
 		return nil
+	case name == Tallied:
+		s.tallied, err = link.AttachIter(link.IterOptions{Program: p, Map: s.maps.Conns})
+	case name == Passed:
+		s.passed = p
+		return nil
+	default:
+		var l link.Link
+		if l, err = link.AttachTracing(link.TracingOptions{Program: p}); err == nil {
+			s.links = append(s.links, l)
+		}
 	}
-	l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[string(name)]})
-	if err != nil {
-		return err
-	}
-	s.links = append(s.links, l)
-	return nil
+	return errors.Join(err, p.Close())
 }
 
 // permitted tells without trying whether the process has the rights: what the kernel says to one that has not is often
@@ -194,10 +227,10 @@ func (s *Set) Missing(p Program) string { return s.missing[p] }
 
 // CountCalls attaches [Entered] until stop is called. While it is, each system call on the machine takes longer.
 func (s *Set) CountCalls() (stop func() error, err error) {
-	if s.entered == nil {
+	if s.waiting[Entered] == nil {
 		return nil, errors.New(s.missing[Entered])
 	}
-	l, err := link.AttachTracing(link.TracingOptions{Program: s.entered})
+	l, err := link.AttachTracing(link.TracingOptions{Program: s.waiting[Entered]})
 	if err != nil {
 		return nil, fmt.Errorf("count system calls: %w", plain(err))
 	}
@@ -208,15 +241,23 @@ func (s *Set) CountCalls() (stop func() error, err error) {
 func (s *Set) Detach() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.detach(); err != nil {
+		return fmt.Errorf("detach eBPF programs: %w", err)
+	}
+	return nil
+}
+
+func (s *Set) detach() error {
 	var errs []error
 	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
-	s.links = nil
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("detach eBPF programs: %w", err)
+	for _, l := range s.demanded {
+		errs = append(errs, l.Close())
 	}
-	return nil
+	s.links = nil
+	clear(s.demanded)
+	return errors.Join(errs...)
 }
 
 // Close detaches and unloads all. Rows that were handed out must not be read any more.
@@ -227,21 +268,27 @@ func (s *Set) Close() error {
 		return nil
 	}
 	s.closed = true
-	var errs []error
-	for _, l := range s.links {
-		errs = append(errs, l.Close())
+	errs := []error{s.detach(), s.control.close()}
+	if s.news != nil {
+		errs = append(errs, s.news.Close())
+	}
+	if s.tallied != nil {
+		errs = append(errs, s.tallied.Close())
 	}
 	for _, c := range append(s.chunks, s.callChunks...) {
 		errs = append(errs, c.close())
 	}
 	m := &s.maps
-	for _, x := range []*ebpf.Map{m.Calls, m.Conns, m.Heirs, m.Members, m.Slots} {
+	for _, x := range []*ebpf.Map{m.Calls, m.Conns, m.Heirs, m.Members, m.Slots, m.Controls, m.News} {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}
 	}
-	if s.entered != nil {
-		errs = append(errs, s.entered.Close())
+	if s.passed != nil {
+		errs = append(errs, s.passed.Close())
+	}
+	for _, p := range s.waiting {
+		errs = append(errs, p.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("unload eBPF programs: %w", err)

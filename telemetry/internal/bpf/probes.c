@@ -12,6 +12,8 @@ enum {
 	AF_INET6 = 10,
 	SOCK_DGRAM = 2,
 	IPPROTO_TCP = 6,
+	IPPROTO_MPTCP = 262,
+	SOCK_DONE = 1, /* the other side has sent its end */
 	MSG_PEEK = 0x2,
 	MSG_ERRQUEUE = 0x2000,
 	SHUTDOWN_MASK = 3,
@@ -26,6 +28,7 @@ enum {
 	TCP_FIN_WAIT1 = 4,
 	TCP_CLOSE = 7,
 	TCP_CLOSE_WAIT = 8,
+	TCP_LISTEN = 10,
 };
 
 #define CHUNK 256 /* slots of one inner map */
@@ -85,18 +88,36 @@ struct calls {
 enum state { IDLE, CONNECTING, WAITING }; /* of a connection that the member opened */
 enum direction { UNKNOWN, OPENED, ACCEPTED };
 
-/* A TCP socket of a member, or one that may become that. */
+/* A TCP socket of a member, or one that may become that. The kernel copies what a listener has to the connections that it
+ * accepts, so that they have an owner from their first moment. */
 struct conn {
 	__u32 slot;
 	__u32 serial; /* 0: nobody's yet */
 	__u64 since; /* ns: when the request was sent */
 	__u64 last; /* ns: when something was sent last */
 	__u32 state;
-	__u32 resent; /* as of the last look */
 	__u32 row;
 	__u32 epoch; /* of the row */
 	__u32 direction;
+	__u32 pass; /* over all files in which it was found last; 0: none */
+	__u32 found; /* the serial of who had it in that pass; 0: more than one */
+	/* As of the last look. */
+	__u64 sent;
+	__u64 received;
+	__u32 sends;
+	__u32 receives;
+	__u32 resent;
 	__u32 unused;
+};
+
+/* What the loader and the programs tell each other. */
+struct control {
+	__u32 pass; /* which one over all files it is; 0: over those of one process */
+	__u32 calls; /* 1 while programs run at each message for the sake of calls */
+	/* Sockets that a pass found, and connections that a look found open. */
+	__u32 opened;
+	__u32 datagrams;
+	__u32 unclear; /* listeners that are not known to be one slot's */
 };
 
 struct {
@@ -116,10 +137,24 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
 	__type(value, struct conn);
 } conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} controls SEC(".maps");
+
+/* Wakes the loader when a connection is opened that no program looks at yet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16); /* a page at least, whatever its size */
+} news SEC(".maps");
 
 struct slots_chunk {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -179,6 +214,17 @@ static __always_inline struct slot *slot_at(__u32 slot, __u32 serial)
 	return s && serial && s->serial == serial ? s : 0;
 }
 
+static __always_inline struct slot *slot_of(struct conn *c)
+{
+	return slot_at(c->slot, c->serial);
+}
+
+static __always_inline struct control *control(void)
+{
+	__u32 only = 0;
+	return bpf_map_lookup_elem(&controls, &only);
+}
+
 static __always_inline bool internet(const struct sock *sk)
 {
 	__u16 family = sk->__sk_common.skc_family;
@@ -200,6 +246,83 @@ static __always_inline __u32 direction(struct sock *sk, struct conn *c)
 		return ACCEPTED;
 	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
 	return t && t->inet_conn.icsk_bind_hash->fastreuse < 0 ? OPENED : UNKNOWN;
+}
+
+/* What the kernel counts of a connection. */
+struct counts {
+	__u64 sent, received; /* bytes */
+	__u32 sends, receives, resent; /* segments with data; those that were sent again */
+};
+
+static __always_inline struct counts counts(struct sock *sk, struct tcp_sock *t)
+{
+	__u32 resent = t->total_retrans;
+	__u64 again = t->bytes_retrans;
+	/* The end of what the other side sends takes one number, which counts as a byte. */
+	return (struct counts){
+		.sent = t->bytes_sent - again,
+		.received = t->bytes_received - (sk->__sk_common.skc_flags >> SOCK_DONE & 1),
+		.sends = t->data_segs_out - resent,
+		.receives = t->data_segs_in,
+		.resent = resent,
+	};
+}
+
+/* Leaves what was counted so far out. */
+static __always_inline void begin(struct conn *c, struct counts n)
+{
+	c->sent = n.sent;
+	c->received = n.received;
+	c->sends = n.sends;
+	c->receives = n.receives;
+	c->resent = n.resent;
+}
+
+/* Moves what was seen up to what is now, and tells by how much. Looks can be under way on several processors at once, and
+ * the kernel does not count all in one step: what ran backwards is counted once it is ahead again. */
+#define gained(seen, now) ({ \
+	__typeof__(now) gain_ = 0; \
+	for (int i_ = 0; i_ < 4; i_++) { \
+		__typeof__(now) was_ = *(volatile __typeof__(now) *)(seen); \
+		__typeof__(now) step_ = (now) - was_; \
+		if (!step_ || step_ >> (sizeof(now) * 8 - 1)) \
+			break; \
+		if (__sync_val_compare_and_swap(seen, was_, now) == was_) { \
+			gain_ = step_; \
+			break; \
+		} \
+	} \
+	gain_; \
+})
+
+/* Adds what a connection did since the last look. */
+static __always_inline void tally(struct sock *sk, struct conn *c, struct slot *s)
+{
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	if (!t)
+		return;
+	struct counts n = counts(sk, t);
+	__u64 bytes = gained(&c->sent, n.sent);
+	if (bytes)
+		add(&s->sent, bytes);
+	bytes = gained(&c->received, n.received);
+	if (bytes)
+		add(&s->received, bytes);
+	__u32 segments = gained(&c->sends, n.sends);
+	if (segments)
+		add(&s->sends, segments);
+	segments = gained(&c->receives, n.receives);
+	if (segments)
+		add(&s->receives, segments);
+	segments = gained(&c->resent, n.resent);
+	if (segments)
+		add(&s->resent, segments);
+}
+
+static __always_inline void own(struct conn *c, struct member *m)
+{
+	c->slot = m->slot;
+	c->serial = m->serial;
 }
 
 struct address {
@@ -306,15 +429,17 @@ static __always_inline struct peer *row_of(struct slot *s, struct conn *c)
 /* Makes the connection one that the member opened. */
 static __always_inline struct conn *open(struct sock *sk, struct member *m, struct slot *s, __u32 state)
 {
-	struct conn *c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!c)
-		return 0;
-	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
-	c->slot = m->slot;
-	c->serial = m->serial;
+	struct conn *c = conn_of(sk);
+	if (!c || state == CONNECTING) {
+		struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+		c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!c || !t)
+			return 0;
+		begin(c, counts(sk, t));
+	}
+	own(c, m);
 	c->direction = OPENED;
 	c->state = state;
-	c->resent = t ? t->total_retrans : 0;
 	c->since = c->last = bpf_ktime_get_ns();
 	resolve(sk, c, s);
 	return c;
@@ -390,26 +515,31 @@ struct bytes {
 	int received, sent;
 };
 
-/* A member received so many bytes, or tried to, or sent some, on a connection that it was called by. It is new when nothing
- * was read or sent before; the end of what the other side sends counts as one byte received. */
+/* A member received so many bytes, or tried to, or sent some, on a connection that it was called by and that has no owner.
+ * It is new when nothing was read or sent before; the end of what the other side sends counts as one byte received. */
 static __always_inline void accepted(struct sock *sk, struct conn *c, struct slot *s, struct member *m, struct bytes b)
 {
-	if (c && c->serial == m->serial && c->slot == m->slot)
-		return;
 	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
 	if (!t)
 		return;
 	__s64 had = (__s64)t->bytes_received - (__s64)(__s32)(t->rcv_nxt - t->copied_seq) - b.received;
 	bool fresh = (!c || !c->serial) && had <= 1 && t->bytes_sent <= b.sent;
+	bool known = c;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return;
-	c->slot = m->slot;
-	c->serial = m->serial;
+	if (!fresh && !known)
+		begin(c, counts(sk, t));
 	c->direction = ACCEPTED;
-	c->resent = t->total_retrans;
+	own(c, m);
 	if (fresh)
 		add(&s->accepted, 1);
+}
+
+/* Connections that were accepted and have an owner are counted by the kernel, and nothing else is asked of them. */
+static __always_inline bool served(struct conn *c)
+{
+	return c && c->direction == ACCEPTED && c->serial;
 }
 
 SEC("tp_btf/sock_send_length")
@@ -417,19 +547,26 @@ int BPF_PROG(sock_sent, struct sock *sk, int ret)
 {
 	if (!internet(sk))
 		return 0;
+	bool tcp = sk->sk_protocol == IPPROTO_TCP;
+	struct conn *c = tcp ? conn_of(sk) : 0;
+	if (served(c))
+		return 0;
 	struct member *m = current_member();
 	if (!m)
 		return 0;
 	struct slot *s = slot_at(m->slot, m->serial);
 	if (!s)
 		return 0;
-	if (ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)) {
+	if (!tcp) {
+		if (sk->sk_protocol == IPPROTO_MPTCP || !(ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)))
+			return 0;
 		add(&s->sent, ret);
 		add(&s->sends, 1);
-	}
-	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	struct conn *c = conn_of(sk);
+	}
+	if (ret <= 0)
+		return 0;
+	barrier_var(c); /* else the compiler keeps only that it is there, which the verifier does not understand */
 	__u32 d = direction(sk, c);
 	if (d == OPENED)
 		request(sk, c, m, s);
@@ -443,19 +580,24 @@ int BPF_PROG(sock_received, struct sock *sk, int ret, int flags)
 {
 	if (!internet(sk) || flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
+	bool tcp = sk->sk_protocol == IPPROTO_TCP;
+	struct conn *c = tcp ? conn_of(sk) : 0;
+	if (served(c))
+		return 0;
 	struct member *m = current_member();
 	if (!m)
 		return 0;
 	struct slot *s = slot_at(m->slot, m->serial);
 	if (!s)
 		return 0;
-	if (ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)) {
+	if (!tcp) {
+		if (sk->sk_protocol == IPPROTO_MPTCP || !(ret > 0 || (ret == 0 && sk->sk_type == SOCK_DGRAM)))
+			return 0;
 		add(&s->received, ret);
 		add(&s->receives, 1);
-	}
-	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	struct conn *c = conn_of(sk);
+	}
+	barrier_var(c); /* as above */
 	if (direction(sk, c) == ACCEPTED)
 		accepted(sk, c, s, m, (struct bytes){.received = ret > 0 ? ret : 0});
 	else if (c && ret > 0 && c->serial == m->serial && c->slot == m->slot)
@@ -491,29 +633,86 @@ static __always_inline void ended(struct sock *sk, struct slot *s, struct conn *
 		failed(s, c, c->state);
 }
 
+/* The running member opens a connection. */
+static __always_inline void connecting(struct sock *sk)
+{
+	struct member *m = current_member();
+	struct slot *s = m ? slot_at(m->slot, m->serial) : 0;
+	if (!s)
+		return;
+	open(sk, m, s, CONNECTING);
+	struct control *k = control();
+	__u32 is = 1;
+	if (k && !k->calls)
+		bpf_ringbuf_output(&news, &is, sizeof(is), 0);
+}
+
+/* The running member listens. A socket that it hands on to others is unclear after the next pass that finds it there too. */
+static __always_inline void listening(struct sock *sk)
+{
+	struct member *m = current_member();
+	struct slot *s = m ? slot_at(m->slot, m->serial) : 0;
+	struct conn *c = s ? bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) : 0;
+	if (!c)
+		return;
+	begin(c, (struct counts){});
+	own(c, m);
+	c->direction = ACCEPTED;
+	c->state = IDLE;
+}
+
+/* A socket of MPTCP has sockets of TCP below it, and only those are counted. It has the same owner, and so have the copies that
+ * accept makes of a listener, so that a pass over files knows that nothing is missed. */
+static __always_inline void above(struct sock *sk)
+{
+	struct member *m = current_member();
+	struct conn *c = m ? bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) : 0;
+	if (c)
+		own(c, m);
+}
+
+/* A connection of a listener is complete. Who will take it is not known where the listener is unclear. */
+static __always_inline void accepting(struct sock *sk, struct conn *c)
+{
+	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+	struct slot *s = c ? slot_of(c) : 0;
+	if (s) {
+		add(&s->accepted, 1);
+		if (t)
+			c->resent = t->total_retrans; /* of what answered the first segment */
+	} else if (!c && sk->sk_max_ack_backlog == 0) {
+		c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (c)
+			c->direction = ACCEPTED; /* its backlog will not tell */
+	}
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 {
+	if (sk->sk_protocol == IPPROTO_MPTCP && (new == TCP_SYN_SENT || new == TCP_LISTEN))
+		above(sk);
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (new == TCP_SYN_SENT) {
-		struct member *m = current_member();
-		struct slot *s = m ? slot_at(m->slot, m->serial) : 0;
-		if (s)
-			open(sk, m, s, CONNECTING);
+		connecting(sk);
+		return 0;
+	}
+	if (new == TCP_LISTEN) {
+		listening(sk);
 		return 0;
 	}
 	struct conn *c = conn_of(sk);
-	if (!c && old == TCP_SYN_RECV && new == TCP_ESTABLISHED && sk->sk_max_ack_backlog == 0) {
-		c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (c)
-			c->direction = ACCEPTED; /* who will take it is not known yet, and its backlog will not tell */
+	if (old == TCP_SYN_RECV && new == TCP_ESTABLISHED && (!c || c->direction != OPENED)) {
+		accepting(sk, c);
 		return 0;
 	}
-	if (!c || c->direction != OPENED)
-		return 0;
-	struct slot *s = slot_at(c->slot, c->serial);
+	struct slot *s = c ? slot_of(c) : 0;
 	if (!s)
+		return 0;
+	if (new == TCP_CLOSE)
+		tally(sk, c, s);
+	if (c->direction != OPENED)
 		return 0;
 	if (new == TCP_ESTABLISHED) {
 		add(&s->opened, 1);
@@ -527,19 +726,94 @@ int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
-SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(sock_resent, struct sock *sk)
+/* A look at all connections that have an owner. */
+SEC("iter/bpf_sk_storage_map")
+int conns_tallied(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
+	struct sock *sk = ctx->sk;
+	struct conn *c = sk ? conn_of(sk) : 0;
+	struct slot *s = c ? slot_of(c) : 0;
+	if (!s)
+		return 0;
+	tally(sk, c, s);
+	struct control *k = control();
+	if (k && c->direction == OPENED && sk->__sk_common.skc_state != TCP_CLOSE)
+		k->opened++;
+	return 0;
+}
+
+/* A member has a TCP socket that has something kept with it. It is the member's where it is nobody's, or where in two passes
+ * nobody else had it; a listener that several slots have is nobody's. */
+static __always_inline void shared(struct conn *c, struct member *m, __u32 pass, bool listens)
+{
+	bool lost = c->serial ? !slot_of(c) : !listens;
+	if (!pass) {
+		if (lost)
+			own(c, m);
+		return;
+	}
+	if (c->pass != pass) {
+		if (lost || c->found == m->serial)
+			own(c, m);
+		c->pass = pass;
+		c->found = m->serial;
+		return;
+	}
+	if (c->found == m->serial)
+		return;
+	c->found = 0;
+	if (listens)
+		c->serial = 0;
+}
+
+/* A pass over the files of one process or of all: what members had before they were that, and what was handed to them. */
+SEC("iter/task_file")
+int files_passed(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct member *m = task && file ? member_of(task->group_leader) : 0;
+	struct control *k = control();
+	if (!m || !k || !slot_at(m->slot, m->serial))
+		return 0;
+	struct socket *socket = bpf_sock_from_file(file);
+	struct sock *sk = socket ? socket->sk : 0;
+	if (!sk || !internet(sk))
+		return 0;
 	struct conn *c = conn_of(sk);
-	if (!c)
+	if (sk->sk_protocol == IPPROTO_MPTCP) {
+		if (!c || !slot_of(c))
+			k->unclear++;
 		return 0;
-	struct slot *s = slot_at(c->slot, c->serial);
-	struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
-	if (!s || !t)
+	}
+	if (sk->sk_protocol != IPPROTO_TCP) {
+		k->datagrams++;
 		return 0;
-	__u32 total = t->total_retrans;
-	add(&s->resent, total - c->resent);
-	c->resent = total;
+	}
+	__u8 state = sk->__sk_common.skc_state;
+	if (state == TCP_CLOSE)
+		return 0;
+	bool listens = state == TCP_LISTEN;
+	if (c) {
+		shared(c, m, k->pass, listens);
+	} else {
+		__u32 d = listens ? ACCEPTED : direction(sk, 0);
+		struct tcp_sock *t = bpf_skc_to_tcp_sock(sk);
+		c = bpf_sk_storage_get(&conns, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!c || !t)
+			return 0;
+		if (!listens)
+			begin(c, counts(sk, t));
+		c->direction = d;
+		c->row = OTHER;
+		c->pass = k->pass;
+		c->found = m->serial;
+		own(c, m);
+	}
+	if (listens && !c->serial)
+		k->unclear++;
+	if (c->direction == OPENED)
+		k->opened++;
 	return 0;
 }
 

@@ -27,11 +27,26 @@ type probesConn struct {
 	Since     uint64
 	Last      uint64
 	State     uint32
-	Resent    uint32
 	Row       uint32
 	Epoch     uint32
 	Direction uint32
+	Pass      uint32
+	Found     uint32
+	Sent      uint64
+	Received  uint64
+	Sends     uint32
+	Receives  uint32
+	Resent    uint32
 	Unused    uint32
+}
+
+type probesControl struct {
+	_         structs.HostLayout
+	Pass      uint32
+	Calls     uint32
+	Opened    uint32
+	Datagrams uint32
+	Unclear   uint32
 }
 
 type probesMember struct {
@@ -79,14 +94,17 @@ const (
 	probesMapCalls         = "calls"
 	probesMapCallsChunk    = "calls_chunk"
 	probesMapConns         = "conns"
+	probesMapControls      = "controls"
 	probesMapHeirs         = "heirs"
 	probesMapMembers       = "members"
+	probesMapNews          = "news"
 	probesMapSlots         = "slots"
 	probesMapSlotsChunk    = "slots_chunk"
 	probesProgCallEntered  = "call_entered"
+	probesProgConnsTallied = "conns_tallied"
+	probesProgFilesPassed  = "files_passed"
 	probesProgSockReady    = "sock_ready"
 	probesProgSockReceived = "sock_received"
-	probesProgSockResent   = "sock_resent"
 	probesProgSockSent     = "sock_sent"
 	probesProgSockState    = "sock_state"
 	probesProgTaskExecuted = "task_executed"
@@ -137,9 +155,10 @@ type probesSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesProgramSpecs struct {
 	CallEntered  *ebpf.ProgramSpec `ebpf:"call_entered"`
+	ConnsTallied *ebpf.ProgramSpec `ebpf:"conns_tallied"`
+	FilesPassed  *ebpf.ProgramSpec `ebpf:"files_passed"`
 	SockReady    *ebpf.ProgramSpec `ebpf:"sock_ready"`
 	SockReceived *ebpf.ProgramSpec `ebpf:"sock_received"`
-	SockResent   *ebpf.ProgramSpec `ebpf:"sock_resent"`
 	SockSent     *ebpf.ProgramSpec `ebpf:"sock_sent"`
 	SockState    *ebpf.ProgramSpec `ebpf:"sock_state"`
 	TaskExecuted *ebpf.ProgramSpec `ebpf:"task_executed"`
@@ -154,8 +173,10 @@ type probesMapSpecs struct {
 	Calls      *ebpf.MapSpec `ebpf:"calls"`
 	CallsChunk *ebpf.MapSpec `ebpf:"calls_chunk"`
 	Conns      *ebpf.MapSpec `ebpf:"conns"`
+	Controls   *ebpf.MapSpec `ebpf:"controls"`
 	Heirs      *ebpf.MapSpec `ebpf:"heirs"`
 	Members    *ebpf.MapSpec `ebpf:"members"`
+	News       *ebpf.MapSpec `ebpf:"news"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	SlotsChunk *ebpf.MapSpec `ebpf:"slots_chunk"`
 }
@@ -189,8 +210,10 @@ type probesMaps struct {
 	Calls      *ebpf.Map `ebpf:"calls"`
 	CallsChunk *ebpf.Map `ebpf:"calls_chunk"`
 	Conns      *ebpf.Map `ebpf:"conns"`
+	Controls   *ebpf.Map `ebpf:"controls"`
 	Heirs      *ebpf.Map `ebpf:"heirs"`
 	Members    *ebpf.Map `ebpf:"members"`
+	News       *ebpf.Map `ebpf:"news"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	SlotsChunk *ebpf.Map `ebpf:"slots_chunk"`
 }
@@ -200,8 +223,10 @@ func (m *probesMaps) Close() error {
 		m.Calls,
 		m.CallsChunk,
 		m.Conns,
+		m.Controls,
 		m.Heirs,
 		m.Members,
+		m.News,
 		m.Slots,
 		m.SlotsChunk,
 	)
@@ -218,9 +243,10 @@ type probesVariables struct {
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesPrograms struct {
 	CallEntered  *ebpf.Program `ebpf:"call_entered"`
+	ConnsTallied *ebpf.Program `ebpf:"conns_tallied"`
+	FilesPassed  *ebpf.Program `ebpf:"files_passed"`
 	SockReady    *ebpf.Program `ebpf:"sock_ready"`
 	SockReceived *ebpf.Program `ebpf:"sock_received"`
-	SockResent   *ebpf.Program `ebpf:"sock_resent"`
 	SockSent     *ebpf.Program `ebpf:"sock_sent"`
 	SockState    *ebpf.Program `ebpf:"sock_state"`
 	TaskExecuted *ebpf.Program `ebpf:"task_executed"`
@@ -231,9 +257,10 @@ type probesPrograms struct {
 func (p *probesPrograms) Close() error {
 	return _ProbesClose(
 		p.CallEntered,
+		p.ConnsTallied,
+		p.FilesPassed,
 		p.SockReady,
 		p.SockReceived,
-		p.SockResent,
 		p.SockSent,
 		p.SockState,
 		p.TaskExecuted,
