@@ -23,6 +23,7 @@ type attachment struct {
 	// Of the worker that holds it.
 	reader ft.Reader
 	pacer  Pacer // the reader, where it is one
+	thrift Thrifty
 	raw    []float64
 	counts []uint64
 	readAt time.Time
@@ -42,6 +43,9 @@ type attachment struct {
 	final       bool          // it can never be attached to
 	retryAt     time.Duration // since the epoch
 	pace        time.Duration // of the reader's slow dimensions, where it has one of its own
+	spared      bool          // it is to be read without what is dear
+	every       time.Duration // between readings of what is dear, 0 where that is each
+	dear        ft.Dims
 
 	// Of the sampler.
 	use       ft.Dims // the source's dimensions that come from here
@@ -51,6 +55,7 @@ type attachment struct {
 	was       []uint64
 	wasAt     time.Duration
 	apart     time.Duration // pace, as of the last take
+	turns     time.Duration // every, as of the last take
 	lastFault bool
 }
 
@@ -69,11 +74,11 @@ func newAttachment(src *source, in ft.Instance, epoch time.Time) *attachment {
 	return a
 }
 
-// ready tells whether a worker may be sent into it now, in time since the epoch.
-func (a *attachment) ready(now time.Duration) bool {
+// ready tells whether a worker may be sent into it now, in time since the epoch, for which it is told what to read.
+func (a *attachment) ready(now, every time.Duration, spared bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fresh = false
+	a.fresh, a.every, a.spared = false, every, spared
 	told := a.unavailable != nil && len(a.source.dims) == 0 && a.source.ncat == 0 // and nothing is to be read
 	return !a.held && !a.detached && !a.final && !told && now >= a.retryAt
 }
@@ -86,12 +91,18 @@ func (a *attachment) work(now time.Time) {
 		return
 	}
 	a.held = true
+	spared := a.spared && a.reader != nil && a.thrift != nil // the first time all is read
 	a.mu.Unlock()
 	err := a.attach()
 	pace := time.Duration(0)
 	if err == nil {
 		a.readAt = a.clock()
-		if err = a.reader.Read(now, a.raw, a.counts); err != nil {
+		if spared {
+			err = a.thrift.ReadLess(now, a.raw, a.counts)
+		} else {
+			err = a.reader.Read(now, a.raw, a.counts)
+		}
+		if err != nil {
 			err = fmt.Errorf("read %s: %w", a.in.Ref, err)
 		}
 		if a.pacer != nil {
@@ -145,6 +156,9 @@ func (a *attachment) attach() error {
 	}
 	a.reader, a.unavailable, a.retryAt = r, missing, 0
 	a.pacer, _ = r.(Pacer)
+	if a.thrift, _ = r.(Thrifty); a.thrift != nil {
+		a.dear = a.thrift.Dear()
+	}
 	a.reporter, _ = r.(Reporter)
 	if a.unavailable == nil {
 		a.unavailable = ft.Unavailable{}
@@ -175,7 +189,7 @@ var errNotHere = errors.New("not available")
 func (a *attachment) take() (fresh bool, at time.Time, fault error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.apart = a.pace
+	a.apart, a.turns = a.pace, a.every
 	if a.held {
 		a.late = true
 		return false, at, errBlocks
@@ -194,6 +208,9 @@ var errBlocks = errors.New("its reader blocks")
 
 // passedOver is why there is no reading where a round was cut short.
 const passedOver = "left out this time: other readings took too long"
+
+// seldom is why a value is not of its row.
+const seldom = "only every %s, and held meanwhile: reading all of so many instances each time would take too long"
 
 // pass notes that a round was cut short before its turn, or in it.
 func (a *attachment) pass() {
@@ -241,6 +258,7 @@ type Pacer interface {
 func (a *attachment) missing() (ft.Unavailable, bool) {
 	a.mu.Lock()
 	known, reporter, why := a.unavailable, a.reporter, ""
+	dear, every := a.dear, a.every
 	switch {
 	case a.held && a.late:
 		why = errBlocks.Error()
@@ -256,11 +274,19 @@ func (a *attachment) missing() (ft.Unavailable, bool) {
 		maps.Copy(all, known) // what can never be told has that reason
 		return all, true
 	}
-	if known == nil || reporter == nil {
+	if known == nil || reporter == nil && (dear == 0 || every == 0) {
 		return known, known != nil
 	}
-	all := maps.Clone(known)
-	maps.Copy(all, reporter.Missing())
+	all := ft.Unavailable{}
+	for i, d := range a.source.dims {
+		if every > 0 && dear.Has(i) {
+			all[d.Name] = fmt.Sprintf(seldom, every.Round(time.Second/10))
+		}
+	}
+	maps.Copy(all, known)
+	if reporter != nil {
+		maps.Copy(all, reporter.Missing())
+	}
 	return all, true
 }
 
@@ -295,7 +321,7 @@ func (a *attachment) difference(longest, at time.Duration, row []float64, counts
 		if d.Kind == ft.Counter {
 			span := at - a.lastAt[i]
 			switch {
-			case a.lastAt[i] < 0, span <= 0, span > max(longest, a.holds(d)), v < a.last[i]:
+			case a.lastAt[i] < 0, span <= 0, span > max(longest, a.holds(i)), v < a.last[i]:
 				out = nan
 			default:
 				out = (v - a.last[i]) / span.Seconds()
@@ -310,21 +336,25 @@ func (a *attachment) difference(longest, at time.Duration, row []float64, counts
 	a.count(longest, at, counts)
 }
 
-// hold repeats the values of slow dimensions for two of their intervals at most.
+// hold repeats the values of slow dimensions, and of those that are read in turns, for two of their intervals at most.
 func (a *attachment) hold(at time.Duration, row []float64) {
-	for i, d := range a.source.dims {
-		if d.Every > 0 && a.use.Has(i) && a.lastAt[i] >= 0 && at > a.lastAt[i] && at-a.lastAt[i] <= a.holds(d) {
+	for i := range a.source.dims {
+		if a.use.Has(i) && a.lastAt[i] >= 0 && at > a.lastAt[i] && at-a.lastAt[i] <= a.holds(i) {
 			row[a.source.columns[i]] = a.shown[i]
 		}
 	}
 }
 
-// holds is how long a value of a slow dimension is worth showing.
-func (a *attachment) holds(d ft.Dimension) time.Duration {
-	if d.Every == 0 {
-		return 0
+// holds is how long a value of a dimension is worth showing; 0 is not beyond its own row.
+func (a *attachment) holds(i int) time.Duration {
+	long := time.Duration(0)
+	if every := a.source.dims[i].Every; every > 0 {
+		long = max(every, a.apart)
 	}
-	return 2 * max(d.Every, a.apart)
+	if a.dear.Has(i) {
+		long = max(long, a.turns)
+	}
+	return 2 * long
 }
 
 // count differences the category counts; what cannot be told counts nothing.

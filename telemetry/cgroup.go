@@ -44,6 +44,7 @@ func (c cgroups) Categories() []ft.CategorySet { return nil }
 // groupFiles are where a version keeps what, and under which keys.
 type groupFiles struct {
 	cpu, memory       string // stat files
+	used              string
 	cpuStall          string
 	memoryStall       string
 	anon              string
@@ -56,7 +57,7 @@ func (c cgroups) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("measure %s by its cgroup: %w", in.Ref, err)
 	}
-	g := &group{dims: c.dims, cpu: closed, memory: closed, cpuStall: closed, memoryStall: closed}
+	g := &group{dims: c.dims, cpu: closed, memory: closed, cpuStall: closed, memoryStall: closed, used: closed}
 	g.memoryKeys = append([]string{files.anon}, files.refaults...)
 	g.cpuKeys = []string{files.periods, files.withheld}
 	u := ft.Unavailable{}
@@ -64,6 +65,9 @@ func (c cgroups) Attach(in ft.Instance) (ft.Reader, ft.Unavailable, error) {
 	g.cpu = attach(u, files.cpu, "CPU", ft.DimThrottle)
 	g.memoryStall = attach(u, files.memoryStall, "pressure", ft.DimPressMem)
 	g.cpuStall = attach(u, files.cpuStall, "pressure", ft.DimPressCPU)
+	if g.memory != closed {
+		g.used, _ = open(files.used) // without it memory.stat is read each time
+	}
 	g.probe(u)
 	if len(u) == groupColumns {
 		_ = g.Close()
@@ -80,11 +84,11 @@ func filesOf(s ft.Scope) (groupFiles, error) {
 		periods: "nr_periods", withheld: "nr_throttled",
 	}
 	if dir := s.CgroupV2; dir != "" {
-		f.cpu, f.memory = dir+"/cpu.stat", dir+"/memory.stat"
+		f.cpu, f.memory, f.used = dir+"/cpu.stat", dir+"/memory.stat", dir+"/memory.current"
 		f.cpuStall, f.memoryStall = dir+"/cpu.pressure", dir+"/memory.pressure"
 	}
 	if dir := s.CgroupV1["memory"]; dir != "" {
-		f.memory, f.anon = dir+"/memory.stat", "total_rss"
+		f.memory, f.used, f.anon = dir+"/memory.stat", dir+"/memory.usage_in_bytes", "total_rss"
 		f.refaults = []string{"total_workingset_refault_anon", "total_workingset_refault_file", "total_workingset_refault"}
 	}
 	if dir := s.CgroupV1["cpu"]; dir != "" {
@@ -126,6 +130,7 @@ func attach(u ft.Unavailable, path, what string, dims ...string) file {
 // group reads one control group.
 type group struct {
 	cpu, memory, cpuStall, memoryStall file
+	used                               file // one number, all that is charged to the group
 	cpuKeys, memoryKeys                []string
 
 	gone atomic.Bool // no file of it can be read any more
@@ -133,6 +138,7 @@ type group struct {
 
 	periods, withheld uint64 // at the last read
 	began             bool
+	anon, charge      float64 // bytes at the last read of memory.stat, and all that was charged then: 0 where that is not known
 	buf               [8192]byte
 	values            [4]uint64
 }
@@ -179,18 +185,60 @@ func (g *group) stall(f file) float64 {
 	return float64(total) / 1e6
 }
 
+// stillness is by which part of itself the memory charged to a group may have changed for what is anonymous of it to be
+// taken as unchanged: half of what matters of a dimension of memory.
+const stillness = 1. / 400
+
+// Dear implements [Thrifty]: the kernel sums up dozens of numbers over all processors for memory.stat, and brings
+// averages up to date for pressures.
+func (g *group) Dear() ft.Dims {
+	return ft.Dims(0).With(colRefaults).With(colThrottled).With(colMemoryStall).With(colCPUStall)
+}
+
+// ReadLess implements [Thrifty]. Anonymous memory stays what it was while the memory charged to the group hardly
+// changes; else memory.stat is read.
+func (g *group) ReadLess(_ time.Time, row []float64, _ []uint64) error {
+	fill(row, math.NaN())
+	if g.memory == closed {
+		return nil
+	}
+	if charge := g.charged(); charge == 0 || g.charge == 0 || math.Abs(charge-g.charge) > stillness*g.charge {
+		g.readMemory(row, charge)
+	} else {
+		row[colGroupAnon] = g.anon
+	}
+	return nil
+}
+
+// charged is all memory that is charged to the group, in bytes; 0 where that cannot be read.
+func (g *group) charged() float64 {
+	b, err := g.used.read(g.buf[:])
+	if v, _, ok := digits(b, 0); ok && err == nil {
+		return float64(v)
+	}
+	return 0
+}
+
+// readMemory tells whether there was something to read.
+func (g *group) readMemory(row []float64, charge float64) bool {
+	v, n := g.keyed(g.memory, g.memoryKeys)
+	if n == 0 {
+		g.charge = 0
+		return false
+	}
+	g.anon, g.charge = float64(v[0]), charge
+	row[colGroupAnon] = g.anon
+	row[colRefaults] = float64(v[1] + v[2])
+	if v[1]+v[2] == 0 {
+		row[colRefaults] = float64(v[3]) // before Linux 5.9 one key for both kinds
+	}
+	return true
+}
+
 // Read implements [ft.Reader]. A group that is gone reads as NaN.
 func (g *group) Read(_ time.Time, row []float64, _ []uint64) error {
 	fill(row, math.NaN())
-	alive := false
-	if v, n := g.keyed(g.memory, g.memoryKeys); n > 0 {
-		alive = true
-		row[colGroupAnon] = float64(v[0])
-		row[colRefaults] = float64(v[1] + v[2])
-		if v[1]+v[2] == 0 {
-			row[colRefaults] = float64(v[3]) // before Linux 5.9 one key for both kinds
-		}
-	}
+	alive := g.readMemory(row, g.charged())
 	if v, n := g.keyed(g.cpu, g.cpuKeys); n == len(g.cpuKeys) {
 		alive = true
 		row[colThrottled] = g.throttled(v[0], v[1])
@@ -232,7 +280,7 @@ func (g *group) throttled(periods, withheld uint64) float64 {
 
 // Close implements [ft.Reader].
 func (g *group) Close() error {
-	for _, f := range []*file{&g.cpu, &g.memory, &g.cpuStall, &g.memoryStall} {
+	for _, f := range []*file{&g.cpu, &g.memory, &g.cpuStall, &g.memoryStall, &g.used} {
 		f.close()
 	}
 	return nil

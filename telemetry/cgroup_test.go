@@ -87,6 +87,44 @@ func TestCgroupV1(t *testing.T) {
 	wantRow(t, readGroup(t, r), 8192, 6, 0, nan, nan)
 }
 
+// TestCgroupLessReading: memory.stat is left alone while the memory charged to the group stays what it was.
+func TestCgroupLessReading(t *testing.T) {
+	dir := groupDir(t, map[string]string{
+		"memory.stat":     "anon 4096000\nfile 8192\nworkingset_refault_anon 3\nworkingset_refault_file 4\n",
+		"memory.current":  "5000000\n",
+		"cpu.stat":        "usage_usec 5\nnr_periods 100\nnr_throttled 20\nthrottled_usec 7\n",
+		"cpu.pressure":    fmt.Sprintf(pressure, 1500000),
+		"memory.pressure": fmt.Sprintf(pressure, 250000),
+	})
+	r, missing, err := Cgroup().Attach(ft.Instance{Scope: ft.Scope{PID: 1, CgroupV2: dir}})
+	if err != nil || len(missing) > 0 {
+		t.Fatal(err, missing)
+	}
+	defer r.Close()
+	less := func() []float64 {
+		row := make([]float64, groupColumns)
+		if err := r.(Thrifty).ReadLess(time.Now(), row, nil); err != nil {
+			t.Fatal(err)
+		}
+		return row
+	}
+	nan := math.NaN()
+	readGroup(t, r)
+	put(t, filepath.Join(dir, "memory.stat"), "anon 6096000\nworkingset_refault_anon 30\nworkingset_refault_file 40\n")
+	wantRow(t, less(), 4096000, nan, nan, nan, nan)
+	put(t, filepath.Join(dir, "memory.current"), "5001000\n")
+	wantRow(t, less(), 4096000, nan, nan, nan, nan)
+	put(t, filepath.Join(dir, "memory.current"), "7000000\n")
+	wantRow(t, less(), 6096000, 70, nan, nan, nan)
+	put(t, filepath.Join(dir, "memory.stat"), "anon 4096000\nworkingset_refault_anon 30\nworkingset_refault_file 40\n")
+	wantRow(t, less(), 6096000, nan, nan, nan, nan)
+	put(t, filepath.Join(dir, "memory.current"), "") // unknown: memory.stat each time
+	wantRow(t, less(), 4096000, 70, nan, nan, nan)
+	wantRow(t, less(), 4096000, 70, nan, nan, nan)
+	put(t, filepath.Join(dir, "cpu.stat"), "usage_usec 5\nnr_periods 140\nnr_throttled 30\nthrottled_usec 7\n")
+	wantRow(t, readGroup(t, r), 4096000, 70, 0.25, 0.25, 1.5)
+}
+
 func TestCgroupSaysWhatIsMissing(t *testing.T) {
 	if _, _, err := Cgroup().Attach(ft.Instance{Ref: ft.Ref{ID: "web-1"}}); !errors.Is(err, ft.ErrUnavailable) {
 		t.Errorf("without a group: %v", err)

@@ -122,6 +122,11 @@ func obey() {
 			if _, err := kidOut.ReadString('\n'); err != nil {
 				answer = err.Error()
 			}
+		case "kidsay": // a line to the kid, which obeys it
+			fmt.Fprintln(kidIn, arg)
+			if _, err := kidOut.ReadString('\n'); err != nil {
+				answer = err.Error()
+			}
 		case "release": // let the kid end, and do not wait for it
 			kidIn.Close()
 		case "reap":

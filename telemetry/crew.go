@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -14,6 +15,7 @@ type crew struct {
 	worker *worker
 	timer  *time.Timer
 	all    sync.WaitGroup
+	last   time.Duration // CPU time of the last round, where one worker did it all; else below 0
 }
 
 // worker goes through the jobs of one round. wake and done hand jobs over and back.
@@ -23,8 +25,9 @@ type worker struct {
 	now        time.Time
 
 	mu   sync.Mutex
-	at   int  // the job that it is in
-	left bool // another took over
+	at   int           // the job that it is in
+	left bool          // another took over
+	used time.Duration // of CPU in the last round
 }
 
 func newCrew() *crew {
@@ -49,6 +52,9 @@ func (c *crew) hire() *worker {
 
 // round does the jobs; it is false when another worker took over.
 func (w *worker) round() bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	from := threadTime()
 	for i := range w.jobs {
 		w.mu.Lock()
 		if w.left {
@@ -63,13 +69,14 @@ func (w *worker) round() bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.at = len(w.jobs)
+	w.at, w.used = len(w.jobs), threadTime()-from
 	return !w.left
 }
 
 // run does the jobs and returns when all are done or blocked, or when the round is over: then it gives the jobs that were
 // not done, of which the first may be under way.
 func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
+	c.last = -1
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -77,13 +84,16 @@ func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
 		c.worker = c.hire()
 	}
 	c.worker.begin(jobs, now)
-	began, wait, seen := time.Now(), patience, -1
+	began, wait, seen, first := time.Now(), patience, -1, true
 	for {
 		rest := roundPatience - time.Since(began)
 		c.timer.Reset(min(wait/2, max(rest, 0)))
 		select {
 		case <-c.worker.done:
 			c.timer.Stop()
+			if first {
+				c.last = c.worker.spent()
+			}
 			return nil
 		case <-c.timer.C:
 		}
@@ -106,8 +116,17 @@ func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
 		}
 		c.worker = c.hire()
 		c.worker.begin(jobs, now)
-		wait, seen = max(wait/2, leastPatience), -1
+		wait, seen, first = max(wait/2, leastPatience), -1, false
 	}
+}
+
+// used is the CPU time of the last round of readings, and whether it is that of all of them.
+func (c *crew) used() (used time.Duration, whole bool) { return c.last, c.last >= 0 }
+
+func (w *worker) spent() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.used
 }
 
 func (w *worker) begin(jobs []*attachment, now time.Time) {

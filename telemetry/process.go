@@ -45,8 +45,9 @@ type process struct {
 
 	now  reading
 	last reading
-	// listed: the last reading had this very set of threads, so that their nanoseconds are exact.
+	// listed: the last reading of threads had this very set of them, so that their nanoseconds are exact.
 	listed bool
+	lent   float64 // seconds of CPU that were counted by stat since then
 }
 
 // reading is all that one pass reads of a process.
@@ -95,7 +96,8 @@ func openProcess(pid int, start uint64, c *fdCounter, buf *buffers) (*process, e
 	p.io, _ = open(p.dir + "/io")
 	p.fds, _ = c.open(p.dir + "/fd")
 	p.tasks, _ = open(p.dir + "/task")
-	p.readRest(buf)
+	p.readMemory(buf)
+	p.readIO(buf)
 	p.listThreads(buf, nil)
 	p.last = p.now
 	return p, nil
@@ -135,8 +137,8 @@ func (p *process) readStat(buf *buffers) {
 	p.now.dead = (p.now.state == 'Z' || p.now.state == 'X') && p.now.threads <= 1
 }
 
-// readRest reads memory and I/O of a process whose stat was just read.
-func (p *process) readRest(buf *buffers) {
+// readMemory reads the memory of a process whose stat was just read.
+func (p *process) readMemory(buf *buffers) {
 	p.now.memOK = false
 	if !p.now.dead {
 		if b, err := p.statm.read(buf.b[:]); err == nil {
@@ -144,6 +146,10 @@ func (p *process) readRest(buf *buffers) {
 			p.now.memOK = p.now.memOK && p.now.rss > 0
 		}
 	}
+}
+
+// readIO reads the I/O of a process whose stat was just read.
+func (p *process) readIO(buf *buffers) {
 	p.now.ioOK = false
 	if b, err := p.io.read(buf.b[:]); err == nil {
 		v := [2]uint64{}

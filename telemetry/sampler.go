@@ -44,6 +44,8 @@ type Sampler struct {
 	round   uint64
 	pending []*attachment
 	cut     bool // the last round was cut short
+	brake   brake
+	joined  uint64 // members ever
 
 	mu      sync.Mutex
 	members map[ft.Ref]*member
@@ -65,6 +67,7 @@ type source struct {
 // member is an instance under measurement.
 type member struct {
 	in          ft.Instance
+	serial      uint64
 	attachments []*attachment
 	have        ft.Dims
 	known       uint64        // changes of attachments that have is computed from
@@ -140,6 +143,7 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 	s.crew.runBatches(ctx, now, s.sources)
 	s.enlist(at, members)
 	s.passOver(s.crew.run(s.pending, now))
+	s.slow(len(members))
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}
@@ -167,6 +171,7 @@ func (s *Sampler) tick(now time.Duration) {
 func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	every := s.brake.apart(s.usual)
 	s.pending = s.pending[:0]
 	for i := range members {
 		m := s.members[members[i].Ref]
@@ -180,7 +185,7 @@ func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 		}
 		m.round = s.round
 		for _, a := range m.attachments {
-			if a.ready(now) && a.source.ready() {
+			if a.ready(now, every, s.brake.spares(m.serial, s.round)) && a.source.ready() {
 				s.pending = append(s.pending, a)
 			}
 		}
@@ -205,6 +210,20 @@ func (s *Sampler) passOver(left []*attachment) {
 	}
 }
 
+// slow brakes where readings cost too much.
+func (s *Sampler) slow(members int) {
+	used, whole := s.crew.used()
+	if !whole || s.usual == 0 || !s.brake.adjust(used, s.usual) {
+		return
+	}
+	if every := s.brake.apart(s.usual); every > 0 {
+		s.log.Warn("reading everything of so many instances takes too long: what is dear of each is read in turns", "instances", members,
+			"every", every.Round(time.Millisecond), "budget", mostReading)
+	} else {
+		s.log.Info("everything of all instances is read each time again", "instances", members)
+	}
+}
+
 // ready tells whether the source can be read now: a batcher only when its batch of this round was made.
 func (s *source) ready() bool {
 	if s.batcher == nil {
@@ -215,7 +234,8 @@ func (s *source) ready() bool {
 }
 
 func (s *Sampler) newMember(in ft.Instance) *member {
-	m := &member{in: in}
+	s.joined++
+	m := &member{in: in, serial: s.joined}
 	for _, src := range s.sources {
 		m.attachments = append(m.attachments, newAttachment(src, in, s.epoch))
 	}

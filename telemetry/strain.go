@@ -25,7 +25,7 @@ type strain struct {
 }
 
 func newStrain(s ft.Scope) *strain {
-	g := &group{cpu: closed, cpuStall: closed, memory: closed, memoryStall: closed}
+	g := &group{cpu: closed, cpuStall: closed, memory: closed, memoryStall: closed, used: closed}
 	st := &strain{group: g}
 	f, err := filesOf(s)
 	if err == nil && f.memory != "" {

@@ -46,6 +46,7 @@ type tree struct {
 	claim    *claim
 	mark     mark
 	found    func(birth) // consider, bound once
+	less     bool        // what is dear is left out of this read
 	fdCount  fdCounter
 	fdsEvery time.Duration // 0: each time
 	fdsAt    time.Time
@@ -98,16 +99,38 @@ func (t *tree) Missing() ft.Unavailable {
 var tooMany = "it has more than " + strconv.Itoa(mostMembers) + " processes"
 
 // Read implements [ft.Reader].
-func (t *tree) Read(now time.Time, row []float64, _ []uint64) error {
+func (t *tree) Read(now time.Time, row []float64, _ []uint64) error { return t.read(now, row, false) }
+
+// Dear implements [Thrifty]: there is a file for each thread, the kernel sums up over threads for io, and counts descriptors.
+func (t *tree) Dear() ft.Dims {
+	var d ft.Dims
+	for _, c := range []int{colWait, colSwitches, colTopThread, colRead, colWritten, colFDs} {
+		d = d.With(c)
+	}
+	return d
+}
+
+// ReadLess implements [Thrifty]. CPU time is that of stat, to a clock tick.
+func (t *tree) ReadLess(now time.Time, row []float64, _ []uint64) error {
+	return t.read(now, row, true)
+}
+
+func (t *tree) read(now time.Time, row []float64, less bool) error {
 	err := t.recruit(now)
-	if t.pass() {
-		// A member is gone: its parent may have been read before it was waited for. Once more, until all agree.
+	if t.less = less; t.pass() {
+		// A member is gone: its parent may have been read before it was waited for. Once more, until all agree, and in
+		// full: what is to be taken off of the parent's I/O is there now.
+		t.less = false
 		for i := 0; i < 2 && t.pass(); i++ {
 		}
 	}
-	t.account(row, t.due(now))
+	t.account(row, !t.less && t.due(now))
 	t.bury()
-	row[colTopThread] = t.busiest(row[colThreads], time.Now())
+	if t.less {
+		drop(row, t.Dear())
+	} else {
+		row[colTopThread] = t.busiest(row[colThreads], time.Now())
+	}
 	t.judge(row)
 	return err
 }
@@ -209,6 +232,7 @@ func (p *process) turn(buf *buffers) {
 	if p.foreign = !p.foreign; p.foreign {
 		return
 	}
+	p.lent = 0
 	for i := range p.threads {
 		p.threads[i].schedstat.close()
 	}
@@ -237,7 +261,10 @@ func (t *tree) pass() bool {
 			gone = true
 			continue
 		}
-		p.readRest(&t.buf)
+		p.readMemory(&t.buf)
+		if !t.less {
+			p.readIO(&t.buf)
+		}
 	}
 	return gone
 }
@@ -290,10 +317,15 @@ func (t *tree) account(row []float64, countFDs bool) {
 func (t *tree) charge(p *process, waited usage, read, written uint64) {
 	own := p.now.own.minus(p.last.own)
 	all := own.plus(waited)
-	d := p.readThreads(&t.buf)
 	cpu := float64(own.user+own.system) / clockTick
-	if d.exact {
-		cpu = float64(d.run) / 1e9
+	var d threadDelta
+	if t.less {
+		p.lent += cpu
+	} else if d = p.readThreads(&t.buf); d.exact {
+		ran := float64(d.run) / 1e9
+		cpu, p.lent = max(ran-p.lent, 0), max(p.lent-ran, 0)
+	} else {
+		p.lent = 0
 	}
 	t.top = max(t.top, d.most)
 	t.sum[colCPU] += cpu + float64(waited.user+waited.system)/clockTick
