@@ -1,5 +1,5 @@
 # The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
-.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry bench-detect cold-run clean
+.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry bench-detect bench-cause cold-run clean
 
 GO ?= go
 LINT := bin/golangci-lint
@@ -59,6 +59,12 @@ bench-telemetry:
 bench-detect:
 	$(GO) run ./bench/detect $(BENCHFLAGS)
 	$(GO) run ./bench/quote table bench/results/detect.json docs/detector.md
+
+# Cause and scope of verdicts over scenarios on the demo's application, gunicorn, Node and Redis: each application and seed
+# runs once, live, some 12 minutes; judging what was recorded takes seconds. Recordings are kept and not made again:
+# BENCHFLAGS=-judge judges them, BENCHFLAGS='-record -seeds 1' only records; -dir names their folder.
+bench-cause:
+	$(GO) run ./bench/cause $(BENCHFLAGS)
 
 # Workers of stress-ng (Debian's package) must show in the dimensions that test/stress/table.yaml names, and in no other.
 test-stress:

@@ -38,24 +38,26 @@ func Main(args []string) int {
 	fs := flag.NewFlagSet("internal-demo-app", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	control := fs.String("control", "", "unix socket of the demo from which faults are planted")
+	backend := fs.String("backend", "", "URL of a service that is asked before each item is answered")
 	if err := fs.Parse(args); err != nil {
 		fmt.Fprintln(os.Stderr, "demo application:", err)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, *control); err != nil {
+	if err := run(ctx, *control, *backend); err != nil {
 		fmt.Fprintln(os.Stderr, "demo application:", err)
 		return 1
 	}
 	return 0
 }
 
-func run(ctx context.Context, control string) error {
+func run(ctx context.Context, control, backend string) error {
 	s, err := newServer(os.Getenv("FETTLE_DATA"))
 	if err != nil {
 		return err
 	}
+	s.backend = backend
 	s.warm()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

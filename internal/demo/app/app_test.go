@@ -254,6 +254,36 @@ func rss(t *testing.T, pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
+func TestWasteGrowsUntilItIsMended(t *testing.T) {
+	r := start(t)
+	files := func() int {
+		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := files()
+	r.plant(Command{Do: Files, Rate: 1000})
+	until(t, "100 descriptors more", func() bool { return files() > before+100 })
+	r.plant(Command{Do: Mend})
+	until(t, "they are given back", func() bool { return files() < before+20 })
+	used := func() int {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks, err := strconv.Atoi(strings.Fields(string(b))[13])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ticks
+	}
+	idle := used()
+	r.plant(Command{Do: Spin, Rate: 1})
+	until(t, "a second of CPU time burnt", func() bool { return used() > idle+100 })
+}
+
 func TestHangAcceptsAndNeverAnswers(t *testing.T) {
 	r := start(t)
 	if s := r.plant(Command{Do: Hang}); !s.Hung {
@@ -328,7 +358,7 @@ func TestBadStart(t *testing.T) {
 		{"broken data", broken, "", "line 2"},
 	} {
 		t.Setenv("FETTLE_DATA", c.dir)
-		if err := run(t.Context(), c.control); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := run(t.Context(), c.control, ""); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
 		}
 	}

@@ -17,6 +17,9 @@ const (
 	Ask      Fault = "ask"       // none: only asks for the State
 	Leak     Fault = "leak"      // memory, Rate bytes a second, until the process ends
 	SlowLock Fault = "slow-lock" // the store's lock is held for Delay at each request, until the store is made anew
+	Spin     Fault = "spin"      // Rate cores are burnt for nothing
+	Files    Fault = "files"     // Rate descriptors a second are opened and never closed
+	Forget   Fault = "forget"    // nothing is found in the cache
 	Hang     Fault = "hang"      // connections are accepted and nothing is answered, until the process ends
 	Mend     Fault = "mend"      // takes all faults out, but for requests that already hang
 )

@@ -26,12 +26,16 @@ func (l *leak) start(rate float64) {
 	}
 }
 
-// mend gives all of it back.
-func (l *leak) mend() {
+// mend gives all of it back and tells whether there was any.
+func (l *leak) mend() bool {
 	l.mu.Lock()
+	had := l.size > 0
 	l.rate, l.held, l.size = 0, nil, 0
 	l.mu.Unlock()
-	debug.FreeOSMemory()
+	if had {
+		debug.FreeOSMemory()
+	}
+	return had
 }
 
 func (l *leak) run() {

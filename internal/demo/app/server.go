@@ -15,6 +15,8 @@ type server struct {
 	store      atomic.Pointer[store]
 	posts      counts
 	leak       leak
+	waste      waste
+	backend    string      // asked before each item is answered; none if empty
 	hung       atomic.Bool // the fault: nothing is answered any more
 	softResets atomic.Int64
 	reloads    atomic.Int64
@@ -30,14 +32,18 @@ func newServer(dir string) (*server, error) {
 	return s, nil
 }
 
-// warm does in advance what would make the first minute differ from the others: it fills the cache, and lets the heap
-// grow to the size that it has between two collections.
+// warm does in advance what would make the first minute differ from the others.
 func (s *server) warm() {
 	st := s.store.Load()
 	d := st.data()
 	for i := range min(d.conf.Cache, len(d.items)) {
 		st.cache.put(d.items[i].Key, render(d.items[i], 1))
 	}
+	breathe(d)
+}
+
+// breathe lets the heap grow to the size that it has between two collections.
+func breathe(d *dataset) {
 	const collections, most = 4, 50000
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -54,6 +60,7 @@ func (s *server) warm() {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /item/{key}", func(w http.ResponseWriter, r *http.Request) {
+		s.ask(r.PathValue("key"))
 		b, ok := s.store.Load().item(r.PathValue("key"))
 		answer(w, b, ok)
 	})
@@ -74,6 +81,19 @@ func (s *server) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// ask waits for the backend's answer. What it says does not matter.
+func (s *server) ask(key string) {
+	if s.backend == "" {
+		return
+	}
+	res, err := http.Get(s.backend + "/" + key)
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, res.Body) // so that the connection is used again
+	_ = res.Body.Close()
 }
 
 func answer(w http.ResponseWriter, b []byte, found bool) {
@@ -137,11 +157,21 @@ func (s *server) plant(c Command) {
 		s.leak.start(c.Rate)
 	case SlowLock:
 		s.store.Load().slow.Store(int64(c.Delay))
+	case Spin:
+		s.waste.spin(c.Rate)
+	case Files:
+		s.waste.open(c.Rate)
+	case Forget:
+		s.store.Load().forgets.Store(true)
 	case Hang:
 		s.hung.Store(true)
 	case Mend:
-		s.leak.mend()
+		if s.leak.mend() {
+			breathe(s.store.Load().data())
+		}
+		s.waste.mend()
 		s.store.Load().slow.Store(0)
+		s.store.Load().forgets.Store(false)
 		s.hung.Store(false)
 	case Ask:
 	}

@@ -14,8 +14,9 @@ import (
 
 // store is the data with the cache of rendered items and the one lock before both. A soft reset makes a new one.
 type store struct {
-	loaded atomic.Pointer[dataset]
-	slow   atomic.Int64 // the fault: nanoseconds that the lock is held for nothing
+	loaded  atomic.Pointer[dataset]
+	slow    atomic.Int64 // the fault: nanoseconds that the lock is held for nothing
+	forgets atomic.Bool  // the fault: nothing is found in the cache
 
 	mu    sync.Mutex
 	cache lru // guarded by mu
@@ -48,7 +49,7 @@ func (s *store) item(key string) ([]byte, bool) {
 	}
 	var b []byte
 	s.locked(func() { b = s.cache.get(key) })
-	if b != nil {
+	if b != nil && !s.forgets.Load() {
 		hash(key, 3*d.conf.Rounds)
 		return b, true
 	}
