@@ -181,8 +181,8 @@ func (c *cli) logsCommand() *cobra.Command {
 		Use:   "logs INSTANCE",
 		Short: "What an instance wrote to its output",
 		Long: `Prints the last lines that an instance wrote to stdout and stderr. The file is bounded: its oldest lines are dropped. It
-outlives the daemon and a restart of the instance, and goes with the instance. What Fettle itself saw and decided is in
-fettle log.`,
+outlives the daemon and a restart of the instance, and goes with the instance; of one that failed, the log keeps the
+last lines, which are printed then. What Fettle itself saw and decided is in fettle log.`,
 		Example: `  fettle logs web-3
   fettle logs web-3 -n 0 > web-3.txt
   fettle logs web-3 -f -n 20`,
@@ -199,7 +199,7 @@ fettle log.`,
 			defer stop()
 			r, err := cl.Output(ctx, fettle.InstanceID(args[0]), lines, follow)
 			if errors.Is(err, fettle.ErrNotFound) {
-				return noOutput(ctx, cl, args[0])
+				return c.noOutput(ctx, cl, args[0])
 			}
 			if err != nil {
 				return err
@@ -216,8 +216,9 @@ fettle log.`,
 	return cmd
 }
 
-// noOutput says why an instance has no output: there is none of this name, or it does not come up.
-func noOutput(ctx context.Context, cl *client.Client, name string) error {
+// noOutput says why an instance has no output: there is none of this name, or it does not come up. Of one that is gone it prints
+// what was kept of its end.
+func (c *cli) noOutput(ctx context.Context, cl *client.Client, name string) error {
 	ps, err := cl.Pools(ctx)
 	if err != nil {
 		return err
@@ -225,10 +226,42 @@ func noOutput(ctx context.Context, cl *client.Client, name string) error {
 	_, in, err := instanceNamed(ps, name)
 	switch {
 	case err != nil:
-		return err
+		text, at := lastWords(ctx, cl, name)
+		if text == "" {
+			return err
+		}
+		fmt.Fprintf(c.err, "%s is gone; the last that it wrote, until %s:\n", name, at.Local().Format(time.DateTime))
+		c.say("%s", text)
+		return nil
 	case in.LastError != "":
 		return fmt.Errorf("logs: %s does not run; the last of it: %s: %w", name, strings.TrimSpace(in.LastError), api.ErrDegraded)
 	default:
 		return fmt.Errorf("logs: %s: %w: it is %s and has written nothing yet", name, fettle.ErrNotFound, in.Phase)
 	}
+}
+
+// lastWords is the last output of an instance that the log keeps, of an exit or of a start that failed; "" where it keeps none.
+func lastWords(ctx context.Context, cl *client.Client, name string) (text string, at time.Time) {
+	f := api.LogFilter{Instance: fettle.InstanceID(name), Kinds: []string{"exited", "finished"}}
+	err := cl.Log(ctx, f, func(e api.LogEntry) error {
+		ev, err := e.Decode()
+		if err != nil {
+			return err
+		}
+		out := ""
+		switch ev := ev.(type) {
+		case *fettle.Exited:
+			out = ev.Exit.LastOutput
+		case *fettle.Finished:
+			out = ev.Output
+		}
+		if out = strings.TrimSpace(out); out != "" {
+			text, at = out, e.At
+		}
+		return nil
+	})
+	if err != nil {
+		return "", time.Time{} // that there is no such instance is what counts
+	}
+	return text, at
 }
