@@ -17,6 +17,10 @@ import (
 // plant is by how much a measured value is made wrong to see that it is noticed.
 const plant = 1.2
 
+// attempts is how often a worker is measured until it shows what it must. Two cores that are busy with something else shift
+// what falls into an interval; what is measured wrong stays wrong.
+const attempts = 3
+
 func TestWorkersShowWhereTheyMust(t *testing.T) {
 	if _, err := exec.LookPath("stress-ng"); err != nil {
 		t.Fatalf("needs stress-ng (Debian's package stress-ng): %v", err)
@@ -52,27 +56,20 @@ func TestWorkersShowWhereTheyMust(t *testing.T) {
 }
 
 func show(t *testing.T, table *Table, w *Worker, probes *telemetry.Probes) {
-	r := begin(t, w, probes)
-	if err := r.measure(); err != nil {
-		t.Fatal(err)
-	}
-	measured := r.result()
-	truth, err := r.truth()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, dim := range slices.Sorted(maps.Keys(measured)) {
-		note := ""
-		if source, is := w.Shows[dim]; is {
-			note = fmt.Sprintf("%-16s %.4g (%+.1f %%)", source, truth[source], (measured[dim]/truth[source]-1)*100)
+	var measured, truth map[string]float64
+	for n := 1; ; n++ {
+		measured, truth = measureOnce(t, w, probes)
+		complaints := table.Complaints(w, measured, truth)
+		if len(complaints) == 0 {
+			break
 		}
-		t.Logf("%-22s %12.4g  %s", dim, measured[dim], note)
-	}
-	for _, c := range table.Complaints(w, measured, truth) {
-		t.Error(c)
-	}
-	if t.Failed() {
-		return
+		if n == attempts {
+			for _, c := range complaints {
+				t.Error(c)
+			}
+			return
+		}
+		t.Logf("attempt %d of %d: %q", n, attempts, complaints)
 	}
 	// The check is no better than what it notices: each dimension in turn, made wrong.
 	for dim := range w.Shows {
@@ -86,4 +83,25 @@ func show(t *testing.T, table *Table, w *Worker, probes *telemetry.Probes) {
 			t.Errorf("%s made wrong by a factor of %g would pass too", dim, plant)
 		}
 	}
+}
+
+// measureOnce gives what the sampler says of a worker, and what stress-ng or the kernel does.
+func measureOnce(t *testing.T, w *Worker, probes *telemetry.Probes) (measured, truth map[string]float64) {
+	r := begin(t, w, probes)
+	if err := r.measure(); err != nil {
+		t.Fatal(err)
+	}
+	measured = r.result()
+	truth, err := r.truth()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dim := range slices.Sorted(maps.Keys(measured)) {
+		note := ""
+		if source, is := w.Shows[dim]; is {
+			note = fmt.Sprintf("%-16s %.4g (%+.1f %%)", source, truth[source], (measured[dim]/truth[source]-1)*100)
+		}
+		t.Logf("%-22s %12.4g  %s", dim, measured[dim], note)
+	}
+	return measured, truth
 }
