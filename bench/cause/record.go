@@ -32,6 +32,7 @@ type stretch struct {
 	Named    bool      `json:"named,omitempty"` // slow dependency: the destination was told as slow
 	Requests int64     `json:"requests"`
 	Wrong    int64     `json:"wrong"` // requests without an answer
+	Late     float64   `json:"late"`  // seconds, mean, by which the bench's own timers were late
 
 	file string
 }
@@ -94,26 +95,41 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 		return err
 	}
 	learnt := fmt.Sprintf("learnt-%d.rec", time.Now().Unix())
-	if err := into(ctx, r.client, filepath.Join(dir, learnt), func() error { return pause(ctx, b.healthy) }); err != nil {
-		return err
+	for try := 1; ; try++ {
+		r.meter.take()
+		if err := into(ctx, r.client, filepath.Join(dir, learnt), func() error { return pause(ctx, b.healthy) }); err != nil {
+			return err
+		}
+		late := r.meter.take()
+		say("%s, seed %d: healthy time recorded; timers were %s late", a.name, seed, late.Round(time.Microsecond))
+		if late <= mostLate || try == again {
+			break
+		}
 	}
 	for i, s := range todo {
-		if err := r.stretch(ctx, s, dir, learnt); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
+		for try := 1; ; try++ {
+			late, err := r.stretch(ctx, s, dir, learnt)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+			say("%s, seed %d: %s recorded (%d of %d); timers were %s late", a.name, seed, s, i+1, len(todo), late.Round(time.Microsecond))
+			if late <= mostLate || try == again {
+				break
+			}
 		}
-		say("%s, seed %d: %s recorded (%d of %d)", a.name, seed, s, i+1, len(todo))
 	}
 	return nil
 }
 
-// stretch records one scenario.
-func (r *run) stretch(ctx context.Context, s scenario, dir, learnt string) error {
+// stretch records one scenario, and tells how busy the machine was with other things.
+func (r *run) stretch(ctx context.Context, s scenario, dir, learnt string) (late time.Duration, err error) {
 	v, size := draw(r.seed, s)
 	victim := r.ins[v]
 	out := stretch{App: r.app.name, Seed: r.seed, Learnt: learnt, Kind: s.kind, All: s.all, Victim: string(victim.id), Size: size}
 	file := fileOf(dir, s)
 	sent, wrong := r.load.sent.Load(), r.load.wrong.Load()
-	err := into(ctx, r.client, file+".rec", func() error {
+	r.meter.take()
+	err = into(ctx, r.client, file+".rec", func() error {
 		if err := pause(ctx, r.before); err != nil {
 			return err
 		}
@@ -124,26 +140,27 @@ func (r *run) stretch(ctx context.Context, s scenario, dir, learnt string) error
 		}
 		err = pause(ctx, r.during)
 		out.Ended = time.Now().UTC()
+		late = r.meter.take()
 		if s.kind == dependency {
 			out.Named = r.named(ctx, victim)
 		}
 		return errors.Join(err, end())
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := r.same(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	out.Requests, out.Wrong = r.load.sent.Load()-sent, r.load.wrong.Load()-wrong
+	out.Requests, out.Wrong, out.Late = r.load.sent.Load()-sent, r.load.wrong.Load()-wrong, late.Seconds()
 	text, err := json.Marshal(out)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := os.WriteFile(file+".json", append(text, '\n'), 0o600); err != nil {
-		return err
+		return 0, err
 	}
-	return pause(ctx, r.settle)
+	return late, pause(ctx, r.settle)
 }
 
 // named tells whether the backend is told as slow where one asks.

@@ -44,6 +44,7 @@ type run struct {
 	console *app.Console // of the demo's
 	backend *backend
 	load    *load
+	meter   meter
 	ins     []instance
 	ends    map[ft.InstanceID]func() // of faults that go on in the bench
 	closers []func() error
@@ -95,6 +96,7 @@ func (r *run) start(ctx context.Context) (err error) {
 	}
 	driven, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
+	go r.meter.run(driven)
 	go func() {
 		defer close(done)
 		r.load.run(driven)
@@ -128,6 +130,7 @@ func (r *run) pool() (ft.Pool, error) {
 		p.Serve = ft.None
 		p.Probes.Startup = &ft.Probe{TCP: true}
 	}
+	p.Limits.Silence = ft.Duration(time.Hour) // nothing is to be replaced
 	p.Defaults()
 	return p, nil
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -51,8 +53,8 @@ func (b *bench) tell(out io.Writer, all []*outcome) error {
 
 func (b *bench) notes(r *report.Report, all []*outcome) {
 	r.Peer("gunicorn", lastWord(report.First("gunicorn", "--version")))
-	r.Peer("node", report.First("node", "--version"))
-	r.Peer("redis", report.First("redis-server", "--version"))
+	r.Peer("node", strings.TrimPrefix(report.First("node", "--version"), "v"))
+	r.Peer("redis", redisVersion.FindString(report.First("redis-server", "--version")))
 	r.Note("pools of %d under open-loop load, recorded once for each application and seed; smaller pools are made of rows of the same recordings", members)
 	r.Note("a frame each %s, %s of learning within %s of healthy time, scenarios of %s", b.interval, b.learn, b.healthy, b.during)
 	r.Note("the answer to a stretch is the strongest verdict that stood in it for three frames; of pools of 1 and 2 the cause only")
@@ -65,8 +67,12 @@ func (b *bench) notes(r *report.Report, all []*outcome) {
 			requests, lost = requests+o.Requests, lost+o.Wrong
 		}
 	}
+	r.Note("seeds %v; intervals are of bootstrap resamples of stretches", b.seeds)
+	r.Note("a stretch during which the bench's own timers were more than %s late in the mean was recorded again, up to %d times", mostLate, again)
 	r.Note("%d stretches, %d requests, %d of them without an answer", len(seen), requests, lost)
 }
+
+var redisVersion = regexp.MustCompile(`[0-9]+(\.[0-9]+)+`)
 
 func lastWord(s string) string {
 	f := strings.Fields(s)
@@ -76,18 +82,27 @@ func lastWord(s string) string {
 	return strings.Trim(f[len(f)-1], "()")
 }
 
-// tally is the shares of some outcomes with a change.
+// tally is the shares of right, unknown and missed among the pools that saw a stretch, one value a stretch: its pools of
+// several sizes are not independent of each other.
 type tally struct{ right, unknown, missed []float64 }
 
 func count(all []*outcome, which func(*outcome) bool) tally {
 	var t tally
-	for _, o := range all {
+	var last *stretch
+	pools := 0.0
+	for _, o := range all { // a stretch's outcomes stand side by side
 		if o.Kind == control || !which(o) {
 			continue
 		}
-		t.right = append(t.right, one(o.right()))
-		t.unknown = append(t.unknown, one(o.unknown()))
-		t.missed = append(t.missed, one(o.said == nil))
+		if o.stretch != last {
+			last, pools = o.stretch, 0
+			t.right, t.unknown, t.missed = append(t.right, 0), append(t.unknown, 0), append(t.missed, 0)
+		}
+		pools++
+		i := len(t.right) - 1
+		t.right[i] += (one(o.right()) - t.right[i]) / pools
+		t.unknown[i] += (one(o.unknown()) - t.unknown[i]) / pools
+		t.missed[i] += (one(o.said == nil) - t.missed[i]) / pools
 	}
 	return t
 }
@@ -101,19 +116,21 @@ func one(b bool) float64 {
 
 // rows are the numbers of the report.
 func (b *bench) rows(r *report.Report, all []*outcome) {
-	add := func(of string, budget bool, which func(*outcome) bool) {
+	add := func(of string, most bool, which func(*outcome) bool) {
 		t := count(all, which)
 		if len(t.right) == 0 {
 			return
 		}
-		right := report.Row{Metric: "right, " + of, Unit: "share", Better: report.Higher}
-		unknown := report.Row{Metric: "unknown, " + of, Unit: "share", Better: report.Lower}
-		if budget {
-			right.Budget, unknown.Budget = new(leastRight), new(mostUnknown)
+		right := report.Row{Metric: "right: " + of, Unit: "share", Better: report.Higher}
+		if !most {
+			r.Add(right.FromMean(t.right))
+			return
 		}
+		unknown := report.Row{Metric: "unknown: " + of, Unit: "share", Better: report.Lower}
+		right.Budget, unknown.Budget = new(leastRight), new(mostUnknown)
 		r.Add(right.FromMean(t.right))
 		r.Add(unknown.FromMean(t.unknown))
-		r.Add(report.Row{Metric: "missed, " + of, Unit: "share", Better: report.Lower}.FromMean(t.missed))
+		r.Add(report.Row{Metric: "no verdict: " + of, Unit: "share", Better: report.Lower}.FromMean(t.missed))
 	}
 	add("cause and scope, pools of 3, 4 and 8", true, func(o *outcome) bool { return o.scoped() })
 	add("cause, pools of 1 and 2", true, func(o *outcome) bool { return !o.scoped() })
@@ -126,6 +143,7 @@ func (b *bench) rows(r *report.Report, all []*outcome) {
 	for _, s := range b.scenarios {
 		add(s.String()+", pools of 3, 4 and 8", false, func(o *outcome) bool { return o.scoped() && o.scenario() == s })
 	}
+	confusion(r, all)
 	var named, alarms []float64
 	seen := map[*stretch]bool{}
 	for _, o := range all {
@@ -142,6 +160,37 @@ func (b *bench) rows(r *report.Report, all []*outcome) {
 	}
 	if len(alarms) > 0 {
 		r.Add(report.Row{Metric: "stretches without a change that get a verdict", Unit: "share", Better: report.Lower}.FromMean(alarms))
+	}
+}
+
+// confusion adds the matrix of pools of 3 and more.
+func confusion(r *report.Report, all []*outcome) {
+	cols := columns(true)
+	for _, truth := range append(cols, column{"NO CHANGE", func(a answer) bool { return a == answer{} }}) {
+		cells := map[string]int{}
+		right := map[string]report.Better{}
+		for _, o := range all {
+			if !o.scoped() || !truth.is(o.scenario().truth()) {
+				continue
+			}
+			said := "other instance"
+			switch i := cell(o, cols); {
+			case i < len(cols):
+				said = cols[i].name
+			case i < len(cols)+2:
+				said = []string{"unknown", "no verdict"}[i-len(cols)]
+			}
+			cells[said]++
+			right[said] = report.Lower
+			if o.right() {
+				right[said] = report.Higher
+			}
+		}
+		for _, said := range slices.Sorted(maps.Keys(cells)) {
+			r.Add(report.Row{
+				Metric: strings.ToLower(truth.name + ": " + said), Value: float64(cells[said]), Unit: "answers", Better: right[said],
+			})
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	SlowLock Fault = "slow-lock" // the store's lock is held for Delay at each request, until the store is made anew
 	Spin     Fault = "spin"      // Rate cores are burnt for nothing
 	Files    Fault = "files"     // Rate descriptors a second are opened and never closed
-	Forget   Fault = "forget"    // nothing is found in the cache
+	Forget   Fault = "forget"    // nothing is found in the cache, and items cost four times as much
 	Hang     Fault = "hang"      // connections are accepted and nothing is answered, until the process ends
 	Mend     Fault = "mend"      // takes all faults out, but for requests that already hang
 )

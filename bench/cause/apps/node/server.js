@@ -40,7 +40,7 @@ const render = (key, units) => JSON.stringify({ item: items[Number(key.slice(1))
 async function item(key) {
   await ask(key);
   await locked();
-  if (!cache.has(key) || forgets) cache.set(key, render(key, 20));
+  if (!cache.has(key) || forgets) cache.set(key, render(key, 60));
   work(1);
   return cache.get(key);
 }

@@ -59,7 +59,7 @@ def item(key):
     ask(key)
     body = locked(lambda: cache.get(key))
     if body is None or faults["forget"]:
-        body = render(key, 20)
+        body = render(key, 60)
         with lock:
             cache[key] = body
     work(1)
