@@ -1,5 +1,5 @@
 # The tests: format, lint, guards, race detector. `make check` installs its own pinned tools into bin/.
-.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry bench-detect bench-cause cold-run clean
+.PHONY: check fmt lint test test-microvm e2e test-stress generate demo-proof bench-core bench-telemetry bench-detect bench-actions plots bench-cause cold-run clean
 
 GO ?= go
 LINT := bin/golangci-lint
@@ -59,6 +59,15 @@ bench-telemetry:
 bench-detect:
 	$(GO) run ./bench/detect $(BENCHFLAGS)
 	$(GO) run ./bench/quote table bench/results/detect.json docs/detector.md
+
+# Disruptive actions on healthy instances: JumpStarter's pools (FETTLE_DATA) are replayed by the whole brain in mode heal, some minutes.
+# BENCHFLAGS='-recordings DIR' replays recordings of healthy programs, too, or alone where FETTLE_DATA is not set.
+bench-actions:
+	$(GO) run ./bench/actions $(BENCHFLAGS)
+
+# What the judge makes of three cases in virtual pools, for docs/detector.md; seconds.
+plots:
+	$(GO) run ./bench/plots -dir docs/img
 
 # Cause and scope of verdicts over scenarios on the demo's application, gunicorn, Node and Redis: each application and seed
 # runs once, live, some 12 minutes; judging what was recorded takes seconds. Recordings are kept and not made again:

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fettle-dev/fettle/bench/internal/report"
+	"github.com/fettle-dev/fettle/bench/internal/svg"
 )
 
 // plot is lines over two logarithmic axes.
@@ -54,50 +55,37 @@ const (
 	left, right, top, bottom = 70.0, 610.0, 50.0, 330.0
 )
 
-var colours = []string{"#4477aa", "#228833", "#cc6677", "#ccbb44"} // told apart by those who see colours otherwise too (Tol)
-
 // svg draws it.
 func (p *plot) svg() string {
 	x, y := p.axes()
-	var b strings.Builder
-	say := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
-	text := func(x, y float64, anchor, s string) {
-		say(`<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, x, y, anchor, html.EscapeString(s))
-	}
-	line := func(x1, y1, x2, y2 float64, style string) {
-		say(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" %s/>`, x1, y1, x2, y2, style)
-	}
-	say(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222">`, width, height)
-	say(`<rect width="%d" height="%d" fill="#fff"/>`, width, height)
-	say(`<text x="%.1f" y="24" font-size="15" font-weight="bold">%s</text>`, left, html.EscapeString(p.title))
+	c := svg.New(width, height, left, p.title)
 	for _, v := range x.decades() {
-		line(x.at(v), top, x.at(v), bottom, `stroke="#ddd"`)
-		text(x.at(v), bottom+18, "middle", fmt.Sprintf("%g", v))
+		c.Line(x.at(v), top, x.at(v), bottom, `stroke="#ddd"`)
+		c.Text(x.at(v), bottom+18, "middle", fmt.Sprintf("%g", v))
 	}
 	for _, v := range y.decades() {
-		line(left, y.at(v), right, y.at(v), `stroke="#ddd"`)
-		text(left-8, y.at(v)+4, "end", fmt.Sprintf("%g", v))
+		c.Line(left, y.at(v), right, y.at(v), `stroke="#ddd"`)
+		c.Text(left-8, y.at(v)+4, "end", fmt.Sprintf("%g", v))
 	}
-	text((left+right)/2, bottom+36, "middle", p.x)
-	say(`<text transform="translate(20 %.1f) rotate(-90)" text-anchor="middle">%s</text>`, (top+bottom)/2, html.EscapeString(p.y))
+	c.Text((left+right)/2, bottom+36, "middle", p.x)
+	c.Upwards(20, top, bottom, p.y)
 	if p.limit > 0 {
-		line(left, y.at(p.limit), right, y.at(p.limit), `stroke="#222" stroke-dasharray="6 4"`)
-		text(right, y.at(p.limit)-6, "end", fmt.Sprintf("%s: %g %%", p.limitName, p.limit))
+		c.Line(left, y.at(p.limit), right, y.at(p.limit), `stroke="#222" stroke-dasharray="6 4"`)
+		c.Text(right, y.at(p.limit)-6, "end", fmt.Sprintf("%s: %g %%", p.limitName, p.limit))
 	}
 	for i, s := range p.series {
-		colour := colours[i%len(colours)]
-		var points []string
+		colour := svg.Colours[i%len(svg.Colours)]
+		var points [][2]float64
 		for _, at := range s.points {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x.at(at[0]), y.at(at[1])))
-			say(`<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s</title></circle>`, x.at(at[0]), y.at(at[1]), colour, html.EscapeString(fmt.Sprintf("%g instances: %s %%", at[0], report.Digits(at[1]))))
+			points = append(points, [2]float64{x.at(at[0]), y.at(at[1])})
+			c.Say(`<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s</title></circle>`, x.at(at[0]), y.at(at[1]), colour, html.EscapeString(fmt.Sprintf("%g instances: %s %%", at[0], report.Digits(at[1]))))
 		}
-		say(`<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`, strings.Join(points, " "), colour)
-		line(left+12, top+14+18*float64(i), left+36, top+14+18*float64(i), fmt.Sprintf(`stroke="%s" stroke-width="2"`, colour))
-		text(left+42, top+18+18*float64(i), "start", s.name)
+		c.Polyline(points, fmt.Sprintf(`stroke="%s" stroke-width="2"`, colour))
+		c.Line(left+12, top+14+18*float64(i), left+36, top+14+18*float64(i), fmt.Sprintf(`stroke="%s" stroke-width="2"`, colour))
+		c.Text(left+42, top+18+18*float64(i), "start", s.name)
 	}
-	say(`<text x="%.1f" y="%d" font-size="10" fill="#666">%s</text>`, left, height-10, html.EscapeString(p.below))
-	say(`</svg>`)
-	return b.String()
+	c.Small(left, height-10, p.below)
+	return c.String()
 }
 
 // axis maps values to places, by their logarithm.

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/score"
+	"github.com/fettle-dev/fettle/recording"
+)
+
+const (
+	every  = 5 * time.Minute // from row to row
+	beyond = 24              // rows after a label that are not called healthy yet: what was drift there may still be told
+)
+
+// start is the time of the first row of test.
+var start = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// pool is one of the pools, with labels of test.
+type pool struct {
+	name    string
+	members []score.Member
+	labels  [][]bool
+}
+
+// loadPools reads the pools of a folder; members without one are left out.
+func loadPools(dir string) ([]pool, error) {
+	files, err := score.Find(dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := score.Pools(filepath.Join(dir, score.PoolsFile))
+	if err != nil {
+		return nil, err
+	}
+	var out []pool
+	for _, group := range score.Together(files, names) {
+		p := pool{name: names[group[0].Name]}
+		if p.name == "" {
+			continue
+		}
+		for i := range group {
+			m, err := group[i].Read()
+			if err != nil {
+				return nil, err
+			}
+			labels, err := readLabels(filepath.Join(dir, m.Name+"_label.csv.gz"), len(m.Test))
+			if err != nil {
+				return nil, err
+			}
+			p.members, p.labels = append(p.members, m), append(p.labels, labels)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// readLabels reads a 0 or 1 for each of so many rows.
+func readLabels(path string, rows int) ([]bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("FETTLE_DATA is incomplete: %w", err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var out []bool
+	lines := bufio.NewScanner(z)
+	for lines.Scan() {
+		switch text := strings.TrimSpace(lines.Text()); text {
+		case "0", "1":
+			out = append(out, text == "1")
+		default:
+			return nil, fmt.Errorf("%s:%d: %q is neither 0 nor 1", path, len(out)+1, text)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(out) != rows {
+		return nil, fmt.Errorf("%s has %d labels for %d test rows", path, len(out), rows)
+	}
+	return out, nil
+}
+
+// healthy are the rows of test without a label, from some rows beyond the last one on.
+func healthy(labels []bool) []bool {
+	out := make([]bool, len(labels))
+	since := beyond
+	for i, ill := range labels {
+		if since++; ill {
+			since = 0
+		}
+		out[i] = since > beyond
+	}
+	return out
+}
+
+// replay makes a recording of the pool, as `fettle record import` does, and replays it.
+func (p *pool) replay() (outcome, error) {
+	o := outcome{set: jumpStarter, pool: p.name, members: len(p.members)}
+	var calm [][]bool
+	for _, l := range p.labels {
+		h := healthy(l)
+		for _, is := range h {
+			if is {
+				o.days += every.Hours() / 24
+			}
+		}
+		calm = append(calm, h)
+	}
+	file, err := p.recording()
+	if err != nil {
+		return o, err
+	}
+	r, err := recording.NewReader(file)
+	if err != nil {
+		return o, err
+	}
+	play, err := begin(r)
+	if err != nil {
+		return o, err
+	}
+	return o, replay(play, false, func(a action) {
+		i, row := int(ft.InstanceID(a.who).Serial())-1, int(a.at.Sub(start)/every)
+		switch {
+		case i < 0 || i >= len(p.members) || a.at.Before(start) || row >= len(calm[i]): // in train, or a replacement that never came
+		case calm[i][row]:
+			a.who = p.members[i].Name
+			o.actions = append(o.actions, a)
+		default:
+			o.labelled++
+		}
+	}, func(time.Time, int) {})
+}
+
+// recording is the pool's train and test in one stream, in the scales that `fettle score` finds in train. Member i is the
+// instance of serial i+1.
+func (p *pool) recording() (*bytes.Buffer, error) {
+	scaled, err := score.Scaled(p.members)
+	if err != nil {
+		return nil, err
+	}
+	name := ft.PoolName(strings.ToLower(p.name))
+	var inputs []recording.Input
+	for i := range scaled {
+		inputs = append(inputs, recording.Input{Name: string(ft.NewInstanceID(name, uint32(i+1))) + ".csv", R: strings.NewReader(table(&scaled[i]))})
+	}
+	out := &bytes.Buffer{}
+	w := recording.NewWriter(out)
+	if _, err := recording.Import(inputs, recording.ImportOptions{Pool: name, Every: every}, w.Line); err != nil {
+		return nil, err
+	}
+	return out, w.Flush()
+}
+
+// table is a member as CSV. Its rows of test begin when those of all others do.
+func table(m *score.Member) string {
+	b := []byte("time," + strings.Join(m.Columns, ",") + "\n")
+	at := start.Add(-every * time.Duration(len(m.Train)))
+	for _, rows := range [...][][]float64{m.Train, m.Test} {
+		for _, row := range rows {
+			b = strconv.AppendInt(b, at.Unix(), 10)
+			for _, v := range row {
+				if b = append(b, ','); !math.IsNaN(v) && !math.IsInf(v, 0) {
+					b = strconv.AppendFloat(b, v, 'g', -1, 64)
+				}
+			}
+			b = append(b, '\n')
+			at = at.Add(every)
+		}
+	}
+	return string(b)
+}
