@@ -71,7 +71,7 @@ type Metrics struct {
 	Path string `json:"path,omitempty"`
 	// Port of the endpoint, where it is not the one that the instance serves on. $PORT+N counts from that one.
 	Port string `json:"port,omitempty"`
-	// Every is the time between scrapes, 10s if it is 0: a column counts once it has ten values.
+	// Every is the time between scrapes, 15s if it is 0: a column counts once it has ten values.
 	Every Duration `json:"every,omitempty"`
 	// Timeout of one scrape, 2s if it is 0.
 	Timeout Duration `json:"timeout,omitempty"`
@@ -138,7 +138,7 @@ func (m *Metrics) defaults() {
 		return
 	}
 	def(&m.Path, "/metrics")
-	def(&m.Every, Duration(10*time.Second))
+	def(&m.Every, Duration(15*time.Second))
 	def(&m.Timeout, Duration(2*time.Second))
 	for i := range m.Series {
 		def(&m.Series[i].Column, m.Series[i].Metric)

@@ -52,7 +52,7 @@ var comments = map[string]string{
 	"Limits.Restarts":       "Restarts per hour of one instance before the pool is called degraded and starts are held back.",
 	"Limits.Silence":        "Silence is how long an instance may answer nothing while requests wait in it.",
 	"Metrics":               "Metrics makes columns of what the application says of itself at a Prometheus endpoint.",
-	"Metrics.Every":         "Every is the time between scrapes, 10s if it is 0: a column counts once it has ten values.",
+	"Metrics.Every":         "Every is the time between scrapes, 15s if it is 0: a column counts once it has ten values.",
 	"Metrics.Path":          "Path of the endpoint, /metrics if it is empty.",
 	"Metrics.Port":          "Port of the endpoint, where it is not the one that the instance serves on. $PORT+N counts from that one.",
 	"Metrics.Series":        "Series to take.",

@@ -59,17 +59,17 @@ func Collectors() []Collector {
 		{
 			Name: byGroup, Dimensions: groups[:colMemoryStall], Without: withoutGroup,
 			Reads: "memory.stat and cpu.stat of the instance's own group, version 2 or 1",
-			Cost:  "two files a frame, by kept descriptors",
+			Cost:  "two files a frame, by kept descriptors; less of many instances",
 		},
 		{
 			Name: byPressure, Dimensions: groups[colMemoryStall:], Without: withoutPressure,
 			Reads: "memory.pressure and cpu.pressure of the instance's own group, version 2",
-			Cost:  "two files a frame, by kept descriptors",
+			Cost:  "two files a frame, by kept descriptors; less of many instances",
 		},
 		{
 			Name: byProcesses, Dimensions: processes, Without: withoutProcesses,
 			Reads: "stat, statm, io, fd and each thread's schedstat of every process of the instance",
-			Cost:  "some files a process and one a thread each frame, by kept descriptors, without allocation (make bench-telemetry)",
+			Cost:  "some files a process and one a thread each frame, by kept descriptors, without allocation (make bench-telemetry); less of many instances",
 		},
 		{
 			Name: byWorkingSet, Dimensions: WorkingSet(p.Telemetry.WorkingSet).Dimensions(), Without: withoutWorkingSet,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,8 @@ func (l *looker) told(p *telemetry.Probes) string {
 			n++
 		}
 	}
-	return strings.Join(append(out, fmt.Sprintf("destinations %d", n)), ", ")
+	out = append(out, fmt.Sprintf("destinations %d", n))
+	return strings.Join(out, ", ") + "; dear readings: " + cmp.Or(l.sampler.Unavailable(l.members[0].Ref)[ft.DimFDs], "each time")
 }
 
 // descriptors says how many are open, and may be.
@@ -210,7 +212,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	case s.whole:
 		settle, window = c.every, c.every
 	case all:
-		rounds = 3
+		settle, rounds = 45*time.Second, 3 // until it has found out how often it can read what is dear
 	}
 	say("many: %d instances: %s: settling for %s, then %d times %s", n, s.name, settle, rounds, window)
 	after, err := l.meet(ctx)
