@@ -53,7 +53,8 @@ func (a *application) isHTTP() bool { return a.name != "redis" }
 const (
 	leakRate = 1.5e6 // bytes a second
 	lockHeld = 0.03  // seconds for each request
-	spinning = 0.12  // cores
+	spinning = 0.4   // cores, of one
+	spinAll  = 0.12  // cores, of each of all: the machine has few
 	opening  = 8.0   // descriptors a second
 	busier   = 2.2   // times the usual load
 	calmer   = 0.4
@@ -61,13 +62,16 @@ const (
 	heavier  = 24e3 // bytes of a request's body
 )
 
-func (k kind) usual() float64 {
-	switch k {
+func (s scenario) usual() float64 {
+	switch s.kind {
 	case leak:
 		return leakRate
 	case lock:
 		return lockHeld
 	case spin:
+		if s.all {
+			return spinAll
+		}
 		return spinning
 	case descriptors:
 		return opening

@@ -157,7 +157,7 @@ func TestEachScenarioHasAFileAndTheSameDraw(t *testing.T) {
 		files[fileOf("d", s)] = true
 		v, size := draw(3, s)
 		again, sizeAgain := draw(3, s)
-		if v != again || size != sizeAgain || size < 0.79*s.kind.usual() || size > 1.26*s.kind.usual() {
+		if v != again || size != sizeAgain || size < 0.79*s.usual() || size > 1.26*s.usual() {
 			t.Errorf("%s: victim %d, %d, size %g, %g", s, v, again, size, sizeAgain)
 		}
 		victims[v] = true

@@ -34,6 +34,7 @@ type bench struct {
 	verbose   bool
 	trace     bool
 	out       string
+	whole     bool // nothing is left out
 	json      bool
 }
 
@@ -73,13 +74,14 @@ func do(ctx context.Context, args []string) error {
 		}
 		return err
 	}
+	if *format != "text" && *format != "json" {
+		return fmt.Errorf("-o %s: text or json", *format)
+	}
 	b.json = *format == "json"
 	if err := b.choose(*apps, *seeds, *only, *sizes); err != nil {
 		return err
 	}
-	if b.out == "" && *apps+*only == "" && len(b.seeds) == 5 && len(b.sizes) == 5 {
-		b.out = "bench/results/cause.json"
-	}
+	b.whole = *apps+*only == "" && len(b.seeds) == 5 && len(b.sizes) == 5
 	if !*onlyJudge {
 		if err := b.recordAll(ctx); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 // Where the bench's own timers come later than this, in the mean, the machine does other things: what is measured then tells of
 // them and not of the scenario, so it is recorded again. A scenario that burns CPU time itself stays below.
 const (
-	mostLate = 12 * time.Millisecond
+	mostLate = 5 * time.Millisecond
 	again    = 3 // times at most
 )
 

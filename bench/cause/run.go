@@ -273,7 +273,7 @@ func (r *run) mend(ctx context.Context, on []instance, k kind) error {
 func draw(seed uint64, s scenario) (victim int, size float64) {
 	rnd := rand.New(rand.NewPCG(seed, hash(s.String())))
 	victim = rnd.IntN(members)
-	size = s.kind.usual()
+	size = s.usual()
 	if s.kind != forget && s.kind != routes && s.kind != control {
 		size *= 0.8 + 0.45*rnd.Float64()
 	}

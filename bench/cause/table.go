@@ -45,6 +45,9 @@ func (b *bench) tell(out io.Writer, all []*outcome) error {
 			return err
 		}
 	}
+	if b.out == "" && b.whole {
+		b.out = "bench/results/cause.json"
+	}
 	if b.out == "" {
 		return nil
 	}
