@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/bench/internal/report"
 	"github.com/fettle-dev/fettle/recording"
 )
@@ -172,7 +173,38 @@ func TestRecordings(t *testing.T) {
 	if _, err := sources("", t.TempDir(), false); err == nil {
 		t.Error("a directory without recordings is no error")
 	}
+	twice, err := recordingsOf(dir + "," + filepath.Join(dir, "p*"))
+	if err != nil || len(twice) != 2 {
+		t.Errorf("the directory and a pattern give %v, %v", twice, err)
+	}
 	if _, err := sources("", "", false); err == nil || !strings.Contains(err.Error(), "FETTLE_DATA") {
 		t.Errorf("without data: %v", err)
+	}
+}
+
+// What is only watched is never acted on, but its planner says what it would do.
+func TestWatchedPoolsAreCounted(t *testing.T) {
+	said := func(rule, text string) *ft.Declined {
+		return &ft.Declined{Ref: ft.Ref{ID: "web-2"}, Reason: ft.Reason{Rule: rule, Text: text}}
+	}
+	would := "it is only watched; were it run by Fettle, in mode heal this would follow: full reset, since memory_anon 2 GiB"
+	for _, tt := range []struct {
+		name    string
+		e       ft.Event
+		watched bool
+		kind    ft.Operation
+	}{
+		{"watched", said("observe", would), true, ft.FullResetting},
+		{"run by Fettle", said("observe", would), false, ft.NoOperation},
+		{"a light step", said("observe", "in mode heal this would follow: tuning, since"), true, ft.NoOperation},
+		{"another refusal", said("persistence", would), true, ft.NoOperation},
+		{"drift", &ft.Opened{Ref: ft.Ref{ID: "web-2"}, Kind: ft.Evict, Reason: ft.Reason{Rule: "leak-evict"}}, false, ft.Evict},
+		{"a command", &ft.Opened{Kind: ft.Evict, Reason: ft.Reason{Rule: "command"}}, false, ft.NoOperation},
+		{"a setting", &ft.Opened{Kind: ft.Retune, Reason: ft.Reason{Rule: "drift-tune"}}, false, ft.NoOperation},
+	} {
+		a, is := disruption(tt.e, tt.watched)
+		if is != (tt.kind != ft.NoOperation) || is && (a.kind != tt.kind || a.who != "web-2") {
+			t.Errorf("%s: %v %+v, want %s", tt.name, is, a, tt.kind)
+		}
 	}
 }

@@ -47,7 +47,7 @@ func main() {
 
 func run(args []string, data string, tables io.Writer) error {
 	f := flag.NewFlagSet("actions", flag.ContinueOnError)
-	recordings := f.String("recordings", "", "a directory of recordings (*.rec) of healthy programs")
+	recordings := f.String("recordings", "", "a directory of recordings (*.rec) of healthy programs, or comma-separated patterns of their files")
 	quick := f.Bool("quick", false, "the smallest pool only, for a smoke run; writes no file unless -out is given")
 	out := f.String("out", "", "where to write the JSON (default bench/results/actions.json)")
 	if err := f.Parse(args); err != nil {
@@ -104,14 +104,13 @@ type source struct {
 // sources finds what is to be replayed. Without data there must be recordings.
 func sources(data, recordings string, quick bool) ([]source, error) {
 	var out []source
-	if recordings != "" {
-		files, err := filepath.Glob(filepath.Join(recordings, "*.rec"))
-		if err != nil || len(files) == 0 {
-			return nil, fmt.Errorf("%s has no recordings (*.rec)", recordings)
-		}
-		for _, f := range files {
-			out = append(out, source{recorded, filepath.Base(f), func() (outcome, error) { return replayFile(f) }})
-		}
+	files, err := recordingsOf(recordings)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name := filepath.Join(filepath.Base(filepath.Dir(f)), filepath.Base(f))
+		out = append(out, source{recorded, name, func() (outcome, error) { return replayFile(f, name) }})
 	}
 	if data == "" {
 		if out == nil {
@@ -130,6 +129,24 @@ func sources(data, recordings string, quick bool) ([]source, error) {
 		out = append(out, source{jumpStarter, p.name, p.replay})
 	}
 	return out, nil
+}
+
+// recordingsOf lists the files of a directory, or of patterns; none of "".
+func recordingsOf(where string) (files []string, err error) {
+	if where == "" {
+		return nil, nil
+	}
+	for pattern := range strings.SplitSeq(where, ",") {
+		if s, err := os.Stat(pattern); err == nil && s.IsDir() {
+			pattern = filepath.Join(pattern, "*.rec")
+		}
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			return nil, fmt.Errorf("-recordings: there are no files %s", pattern)
+		}
+		files = append(files, found...)
+	}
+	return files, nil
 }
 
 // outcome is what the replay of one pool came to.

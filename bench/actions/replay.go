@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -88,8 +87,8 @@ func byDrift(rule string) bool {
 }
 
 // replayFile replays a recording of healthy programs. Time in which its judge still learnt does not count.
-func replayFile(path string) (outcome, error) {
-	o := outcome{set: recorded, pool: filepath.Base(path)}
+func replayFile(path, name string) (outcome, error) {
+	o := outcome{set: recorded, pool: name}
 	in, err := os.Open(path)
 	if err != nil {
 		return o, fmt.Errorf("open the recording: %w", err)
