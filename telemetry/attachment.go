@@ -43,9 +43,8 @@ type attachment struct {
 	final       bool          // it can never be attached to
 	retryAt     time.Duration // since the epoch
 	pace        time.Duration // of the reader's slow dimensions, where it has one of its own
-	spared      bool          // it is to be read without what is dear
-	every       time.Duration // between readings of what is dear, 0 where that is each
-	dear        ft.Dims
+	ration      ration
+	dear        ft.Dims // of the reader, where it is thrifty
 
 	// Of the sampler.
 	use       ft.Dims // the source's dimensions that come from here
@@ -55,7 +54,8 @@ type attachment struct {
 	was       []uint64
 	wasAt     time.Duration
 	apart     time.Duration // pace, as of the last take
-	turns     time.Duration // every, as of the last take
+	turns     time.Duration // between readings of what is dear, as of the last take; 0 where that is each
+	rationed  ft.Dims       // dear, as of the last take
 	lastFault bool
 }
 
@@ -75,10 +75,10 @@ func newAttachment(src *source, in ft.Instance, epoch time.Time) *attachment {
 }
 
 // ready tells whether a worker may be sent into it now, in time since the epoch, for which it is told what to read.
-func (a *attachment) ready(now, every time.Duration, spared bool) bool {
+func (a *attachment) ready(now time.Duration, r ration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fresh, a.every, a.spared = false, every, spared
+	a.fresh, a.ration = false, r
 	told := a.unavailable != nil && len(a.source.dims) == 0 && a.source.ncat == 0 // and nothing is to be read
 	return !a.held && !a.detached && !a.final && !told && now >= a.retryAt
 }
@@ -91,7 +91,7 @@ func (a *attachment) work(now time.Time) {
 		return
 	}
 	a.held = true
-	spared := a.spared && a.reader != nil && a.thrift != nil // the first time all is read
+	spared := a.ration.spared && a.reader != nil && a.thrift != nil // the first time all is read
 	a.mu.Unlock()
 	err := a.attach()
 	pace := time.Duration(0)
@@ -189,7 +189,7 @@ var errNotHere = errors.New("not available")
 func (a *attachment) take() (fresh bool, at time.Time, fault error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.apart, a.turns = a.pace, a.every
+	a.apart, a.turns, a.rationed = a.pace, a.ration.every, a.dear
 	if a.held {
 		a.late = true
 		return false, at, errBlocks
@@ -210,7 +210,7 @@ var errBlocks = errors.New("its reader blocks")
 const passedOver = "left out this time: other readings took too long"
 
 // seldom is why a value is not of its row.
-const seldom = "only every %s, and held meanwhile: reading all of so many instances each time would take too long"
+const seldom = "only in one of %d frames, and held meanwhile: reading all of so many instances each time would take too long"
 
 // pass notes that a round was cut short before its turn, or in it.
 func (a *attachment) pass() {
@@ -258,7 +258,7 @@ type Pacer interface {
 func (a *attachment) missing() (ft.Unavailable, bool) {
 	a.mu.Lock()
 	known, reporter, why := a.unavailable, a.reporter, ""
-	dear, every := a.dear, a.every
+	dear, of := a.dear, a.ration.of
 	switch {
 	case a.held && a.late:
 		why = errBlocks.Error()
@@ -274,13 +274,13 @@ func (a *attachment) missing() (ft.Unavailable, bool) {
 		maps.Copy(all, known) // what can never be told has that reason
 		return all, true
 	}
-	if known == nil || reporter == nil && (dear == 0 || every == 0) {
+	if known == nil || reporter == nil && (dear == 0 || of <= 1) {
 		return known, known != nil
 	}
 	all := ft.Unavailable{}
 	for i, d := range a.source.dims {
-		if every > 0 && dear.Has(i) {
-			all[d.Name] = fmt.Sprintf(seldom, every.Round(time.Second/10))
+		if of > 1 && dear.Has(i) {
+			all[d.Name] = fmt.Sprintf(seldom, of)
 		}
 	}
 	maps.Copy(all, known)
@@ -351,7 +351,7 @@ func (a *attachment) holds(i int) time.Duration {
 	if every := a.source.dims[i].Every; every > 0 {
 		long = max(every, a.apart)
 	}
-	if a.dear.Has(i) {
+	if a.rationed.Has(i) {
 		long = max(long, a.turns)
 	}
 	return 2 * long

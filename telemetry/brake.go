@@ -58,17 +58,19 @@ func (b *brake) adjust(used, usual time.Duration) (changed bool) {
 	return true
 }
 
-// spares tells whether the member with the serial number is read without what is dear in this round.
-func (b *brake) spares(serial, round uint64) bool {
-	return (serial+round)&(1<<b.level-1) != 0
+// ration is how much of one member is read.
+type ration struct {
+	of     int           // one in so many readings is in full
+	every  time.Duration // how far apart those are; 0 where each is
+	spared bool          // this one is without what is dear
 }
 
-// apart is how far apart readings in full are; 0 where each is.
-func (b *brake) apart(usual time.Duration) time.Duration {
+// ration of the member with the serial number in a round; usual is how far apart rounds are.
+func (b *brake) ration(serial, round uint64, usual time.Duration) ration {
 	if b.level == 0 {
-		return 0
+		return ration{of: 1}
 	}
-	return usual << b.level
+	return ration{1 << b.level, usual << b.level, (serial+round)&(1<<b.level-1) != 0}
 }
 
 // drop makes the dimensions unknown.

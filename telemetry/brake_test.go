@@ -53,7 +53,8 @@ func TestBrakeFindsALevel(t *testing.T) {
 // thrifty is a fake whose last column is dear.
 type thrifty struct {
 	*fake
-	full atomic.Int64 // readings in full
+	full  atomic.Int64  // readings in full
+	takes time.Duration // one of them
 }
 
 type thriftyReader struct {
@@ -70,6 +71,7 @@ func (r *thriftyReader) Dear() ft.Dims { return ft.Dims(0).With(1) }
 
 func (r *thriftyReader) Read(now time.Time, row []float64, counts []uint64) error {
 	r.s.full.Add(1)
+	time.Sleep(r.s.takes)
 	return r.Reader.Read(now, row, counts)
 }
 
@@ -121,7 +123,7 @@ func TestDearReadingsTakeTurns(t *testing.T) {
 		if total != 4*20+4*10 {
 			t.Errorf("the dear rates add up to %g", total)
 		}
-		if why := b.s.Unavailable(b.in[0].Ref); len(why) != 1 || !strings.Contains(why["dear"], "only every 4s") {
+		if why := b.s.Unavailable(b.in[0].Ref); len(why) != 1 || !strings.Contains(why["dear"], "only in one of 4 frames") {
 			t.Errorf("told: %v", why)
 		}
 		src.set(count, math.NaN())
@@ -139,6 +141,28 @@ func TestDearReadingsTakeTurns(t *testing.T) {
 		b.step(time.Second)
 		if why := b.s.Unavailable(b.in[0].Ref); len(why) > 0 {
 			t.Errorf("told when all is read each time: %v", why)
+		}
+	})
+}
+
+// TestBrakeOfRoundsThatAreCutShort: where readings take so long together that there is no end to be seen, less is read;
+// that it takes long to attach to so many does not matter.
+func TestBrakeOfRoundsThatAreCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &thrifty{fake: &fake{dims: []ft.Dimension{gauge("cheap"), gauge("dear")}, row: []float64{1, 2}}, takes: 60 * time.Millisecond}
+		b := newBench(t, 200, src)
+		const braked = "what is dear of each is read in turns"
+		for range 12 { // 16 a round
+			b.step(time.Second)
+		}
+		if strings.Contains(b.w.String(), braked) {
+			t.Error("attaching braked")
+		}
+		for range 2 * steadyRounds {
+			b.step(time.Second)
+		}
+		if !strings.Contains(b.w.String(), braked) {
+			t.Error("rounds that have no end did not brake")
 		}
 	})
 }

@@ -15,7 +15,7 @@ type crew struct {
 	worker *worker
 	timer  *time.Timer
 	all    sync.WaitGroup
-	last   time.Duration // CPU time of the last round, where one worker did it all; else below 0
+	last   time.Duration // CPU time of the last round; below 0 where that is not known, for one blocked
 }
 
 // worker goes through the jobs of one round. wake and done hand jobs over and back.
@@ -109,6 +109,9 @@ func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
 		}
 		c.worker = nil
 		if over {
+			if first && at != seen { // there are too many, or the machine is too busy for them
+				c.last = roundPatience
+			}
 			return jobs[at:]
 		}
 		if jobs = jobs[at+1:]; len(jobs) == 0 {
@@ -120,8 +123,9 @@ func (c *crew) run(jobs []*attachment, now time.Time) (left []*attachment) {
 	}
 }
 
-// used is the CPU time of the last round of readings, and whether it is that of all of them.
-func (c *crew) used() (used time.Duration, whole bool) { return c.last, c.last >= 0 }
+// used is the CPU time of the last round of readings, and whether it is known. A round that was cut short though none
+// blocked counts as one that took all its time.
+func (c *crew) used() (used time.Duration, known bool) { return c.last, c.last >= 0 }
 
 func (w *worker) spent() time.Duration {
 	w.mu.Lock()

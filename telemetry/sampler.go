@@ -46,6 +46,7 @@ type Sampler struct {
 	cut     bool // the last round was cut short
 	brake   brake
 	joined  uint64 // members ever
+	met     int    // members that something was attached to in this round
 
 	mu      sync.Mutex
 	members map[ft.Ref]*member
@@ -143,13 +144,14 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 	s.crew.runBatches(ctx, now, s.sources)
 	s.enlist(at, members)
 	s.passOver(s.crew.run(s.pending, now))
-	s.slow(len(members))
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}
+	s.met = 0
 	for i := range members {
 		s.fill(s.members[members[i].Ref], i, at, f)
 	}
+	s.slow(len(members))
 	s.shared(f)
 	s.dismiss()
 	return nil
@@ -171,7 +173,6 @@ func (s *Sampler) tick(now time.Duration) {
 func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	every := s.brake.apart(s.usual)
 	s.pending = s.pending[:0]
 	for i := range members {
 		m := s.members[members[i].Ref]
@@ -185,7 +186,7 @@ func (s *Sampler) enlist(now time.Duration, members []ft.Instance) {
 		}
 		m.round = s.round
 		for _, a := range m.attachments {
-			if a.ready(now, every, s.brake.spares(m.serial, s.round)) && a.source.ready() {
+			if a.ready(now, s.brake.ration(m.serial, s.round, s.usual)) && a.source.ready() {
 				s.pending = append(s.pending, a)
 			}
 		}
@@ -210,15 +211,15 @@ func (s *Sampler) passOver(left []*attachment) {
 	}
 }
 
-// slow brakes where readings cost too much.
+// slow brakes where readings cost too much. What it takes to attach to many is no reason to.
 func (s *Sampler) slow(members int) {
-	used, whole := s.crew.used()
-	if !whole || s.usual == 0 || !s.brake.adjust(used, s.usual) {
+	used, known := s.crew.used()
+	if !known || s.usual == 0 || 100*s.met > members || !s.brake.adjust(used, s.usual) {
 		return
 	}
-	if every := s.brake.apart(s.usual); every > 0 {
+	if n := 1 << s.brake.level; n > 1 {
 		s.log.Warn("reading everything of so many instances takes too long: what is dear of each is read in turns", "instances", members,
-			"every", every.Round(time.Millisecond), "budget", mostReading)
+			"frames apart", n, "budget", mostReading)
 	} else {
 		s.log.Info("everything of all instances is read each time again", "instances", members)
 	}
@@ -248,7 +249,9 @@ func sameScope(a, b ft.Scope) bool {
 
 // fill writes row i of the frame from what the member's attachments read.
 func (s *Sampler) fill(m *member, i int, now time.Duration, f *ft.Frame) {
-	m.resolve()
+	if m.resolve() {
+		s.met++
+	}
 	f.Have[i] = m.have
 	if m.at != 0 {
 		f.Span[i] = float32((now - m.at).Seconds())
@@ -278,14 +281,14 @@ func (s *Sampler) tell(ref ft.Ref, fault error) {
 	s.log.Info("measuring an instance again", "instance", ref.String())
 }
 
-// resolve decides for each column which attachment it comes from.
-func (m *member) resolve() {
+// resolve decides for each column which attachment it comes from, and tells whether something was attached.
+func (m *member) resolve() bool {
 	var sum uint64
 	for _, a := range m.attachments {
 		sum += a.changes.Load()
 	}
 	if sum == m.known {
-		return
+		return false
 	}
 	m.known, m.have = sum, 0
 	for _, a := range m.attachments {
@@ -298,6 +301,7 @@ func (m *member) resolve() {
 			}
 		}
 	}
+	return true
 }
 
 // shared copies what the batchers say of the whole pool.
