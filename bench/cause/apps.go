@@ -43,7 +43,7 @@ func applications() []application {
 		{name: "demo", rate: 20, image: demoImage, plant: plantDemo, mend: mendDemo},
 		{name: "gunicorn", program: "gunicorn", rate: 20, image: wsgiImage, plant: plantHTTP, mend: mendHTTP},
 		{name: "node", program: "node", rate: 20, image: nodeImage, plant: plantHTTP, mend: mendHTTP},
-		{name: "redis", program: "redis-server", rate: 50, lacks: []kind{dependency}, image: redisImage, plant: plantRedis, mend: mendRedis},
+		{name: "redis", program: "redis-server", rate: 50, lacks: []kind{lock, dependency}, image: redisImage, plant: plantRedis, mend: mendRedis},
 	}
 }
 
@@ -189,7 +189,7 @@ func mendHTTP(ctx context.Context, r *run, in instance, _ kind) error {
 
 func redisImage(*run) (ft.Image, error) {
 	return ft.Image{Command: strings.Fields(
-		`redis-server --port $PORT --bind 127.0.0.1 --dir $FETTLE_DATA --enable-debug-command local --maxclients 4000 --save "" --appendonly no`,
+		`redis-server --port $PORT --bind 127.0.0.1 --dir $FETTLE_DATA --maxclients 4000 --save "" --appendonly no`,
 	)}, nil
 }
 
@@ -254,14 +254,13 @@ func mendRedis(ctx context.Context, r *run, in instance, f kind) error {
 
 // redisFault is a command and how often it is given; none opens a connection instead.
 func redisFault(f kind, size float64) ([]string, time.Duration) {
-	const once = time.Second
+	const once, often = time.Second, 200 * time.Millisecond
 	switch f {
 	case leak:
 		return []string{"EVAL", "for i=1,tonumber(ARGV[1]) do redis.call('SET','leak:'..redis.call('INCR','leaks'),string.rep('x',4000)) end", "0", fmt.Sprint(int(size / 4000))}, once
-	case lock:
-		return []string{"DEBUG", "SLEEP", fmt.Sprint(8 * size)}, once
-	case spin:
-		return []string{"EVAL", "local x=0 for i=1,tonumber(ARGV[1]) do x=x+i end", "0", fmt.Sprint(int(size * 1e8))}, once
+	case spin: // two hundred million rounds take about a second
+		rounds := int(size * 2e8 * often.Seconds())
+		return []string{"EVAL", "local x=0 for i=1,tonumber(ARGV[1]) do x=x+i end", "0", fmt.Sprint(rounds)}, often
 	default:
 		return nil, time.Duration(float64(time.Second) / size)
 	}

@@ -61,7 +61,7 @@ func (b *bench) notes(r *report.Report, all []*outcome) {
 	r.Note("pools of %d under open-loop load, recorded once for each application and seed; smaller pools are made of rows of the same recordings", members)
 	r.Note("a frame each %s, %s of learning within %s of healthy time, scenarios of %s", b.interval, b.learn, b.healthy, b.during)
 	r.Note("the answer to a stretch is the strongest verdict that stood in it for three frames; of pools of 1 and 2 the cause only")
-	r.Note("slow dependency is right as dependency changed, pool; it is not applicable to Redis, which calls nobody")
+	r.Note("slow dependency is right as dependency changed, pool; it is not applicable to Redis, which calls nobody, nor is a slow lock: it has one thread")
 	seen := map[*stretch]bool{}
 	var requests, lost int64
 	for _, o := range all {
