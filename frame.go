@@ -114,8 +114,8 @@ const (
 	DimWrites   = "write_share"           // share of the working set that was written to; response
 	DimNetOut   = "net_sent"              // bytes/s sent on sockets of the internet families; response
 	DimNetIn    = "net_received"          // bytes/s received; response, intake where nothing else tells the work
-	DimMsgsOut  = "net_messages_sent"     // calls/s that sent; response
-	DimMsgsIn   = "net_messages_received" // calls/s that received; response, load where nothing else tells the work
+	DimMsgsOut  = "net_messages_sent"     // messages sent (segments with data, of TCP), 1/s; response
+	DimMsgsIn   = "net_messages_received" // messages received (segments with data, of TCP), 1/s; response, load where nothing else tells the work
 	DimAccepts  = "connections_accepted"  // connections accepted, 1/s; response, load where nothing else tells the work
 	DimConnects = "connections_opened"    // connections opened to others, 1/s; response
 	DimResent   = "retransmits"           // segments sent again, 1/s; response

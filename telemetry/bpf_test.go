@@ -36,6 +36,8 @@ var kept = map[string]*bufio.ReadWriter{}
 //	ask ADDRESS MS              one line; gives up when no answer came within that time
 //	http URL N                  requests by one client
 //	serve                       a server that echoes; answers with its address
+//	inherited                   the same, with the listener that is descriptor 3
+//	echoed                      answers with the bytes that such servers read and wrote
 //	listen ADDRESS BACKLOG      the same, with such a backlog
 //	bound ADDRESS               a connection from a port that it chose itself, for calls
 //	greet                       a server that sends a line to who connects, reads nothing and closes; answers with its address
@@ -85,6 +87,14 @@ func obeyNet(line string) string {
 		}
 		go echo(l, 0)
 		return l.Addr().String()
+	case "inherited":
+		l, err := net.FileListener(os.NewFile(3, "listener"))
+		if err != nil {
+			return err.Error()
+		}
+		go echo(l, 0)
+	case "echoed":
+		return fmt.Sprint(echoedIn.Load(), " ", echoedOut.Load())
 	case "listen":
 		return netListen(f[1], n)
 	case "bound":
@@ -254,6 +264,9 @@ func echo(l net.Listener, delay time.Duration) {
 	echoAfter(l, &d)
 }
 
+// Bytes that servers of this process read and wrote.
+var echoedIn, echoedOut atomic.Int64
+
 func echoAfter(l net.Listener, delay *atomic.Int64) {
 	for {
 		c, err := l.Accept()
@@ -268,8 +281,11 @@ func echoAfter(l net.Listener, delay *atomic.Int64) {
 				if err != nil {
 					return
 				}
+				echoedIn.Add(int64(n))
 				time.Sleep(time.Duration(delay.Load()))
-				if _, err := c.Write(b[:n]); err != nil {
+				n, err = c.Write(b[:n])
+				echoedOut.Add(int64(n))
+				if err != nil {
 					return
 				}
 			}

@@ -53,8 +53,8 @@ func Collectors() []Collector {
 	return []Collector{
 		{
 			Name: byNetwork, Dimensions: networkDimensions(false), Without: withoutNetwork,
-			Reads: "counters of eBPF programs at the internet sockets, in memory that is shared with the kernel",
-			Cost:  "a short program in the application at each send and receive; reading takes no system call (make bench-telemetry)",
+			Reads: "the kernel's counts of each TCP connection, by an eBPF iterator; of calls to others and of UDP, counters of eBPF programs at messages",
+			Cost:  "a look at all connections each frame; a short program at each message on the machine, but only while an instance calls others or has UDP sockets (make bench-telemetry)",
 		},
 		{
 			Name: byGroup, Dimensions: groups[:colMemoryStall], Without: withoutGroup,
