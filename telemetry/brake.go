@@ -11,11 +11,11 @@ const (
 	// mostReading is the share of one core that the readings of a pool may take before what is dear is read in turns.
 	mostReading = 0.02
 	// mostTurns is among how many instances one is read in full, at the least, as a power of two.
-	mostTurns = 3
+	mostTurns = 4
 	// steadyRounds is how many rounds the cost is watched before anything is changed.
 	steadyRounds = 10
-	// leastUsual is the shortest interval that the share is taken of: what samples faster does not go on for long.
-	leastUsual = 100 * time.Millisecond
+	// leastUsual is the shortest interval that the share is taken of: who samples more often has asked for what it costs.
+	leastUsual = time.Second
 )
 
 // Thrifty is a reader that can leave out what is dear.
@@ -28,7 +28,7 @@ type Thrifty interface {
 }
 
 // brake keeps the cost of readings within mostReading: where many instances are sampled, what is dear of each is only read
-// in each second, fourth or eighth round, in turns, and its last value is held meanwhile.
+// in each second to sixteenth round, in turns, and its last value is held meanwhile.
 type brake struct {
 	level  uint    // one instance in 1 << level is read in full
 	cost   float64 // seconds of CPU that a round takes at this level, a mean
