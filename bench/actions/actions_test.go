@@ -139,6 +139,9 @@ func TestActionsAreFalseInHealthyTimeOnly(t *testing.T) {
 	if by["JumpStarter: actions in labelled time"] == 0 {
 		t.Error("no actions in labelled time")
 	}
+	if by["JumpStarter: alarms in labelled time"] == 0 {
+		t.Error("no alarms in labelled time")
+	}
 }
 
 // A recording of healthy programs is replayed in mode heal, whatever its own mode was.

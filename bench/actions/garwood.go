@@ -1,10 +1,6 @@
 package main
 
-import (
-	"math"
-
-	"gonum.org/v1/gonum/stat/distuv"
-)
+import "gonum.org/v1/gonum/stat/distuv"
 
 // garwood is the exact interval of the mean of a Poisson count: from 2.5 % to 97.5 % (Garwood, Fiducial Limits for the Poisson
 // Distribution, Biometrika 28, 1936).
@@ -20,10 +16,5 @@ func atMost(n int) float64 {
 	return distuv.Gamma{Alpha: float64(n) + 1, Beta: 1}.Quantile(0.95)
 }
 
-// per100 is a count in so many days as a rate per 100 of them; NaN in no time.
-func per100(n, days float64) float64 {
-	if days == 0 {
-		return math.NaN()
-	}
-	return 100 * n / days
-}
+// per100 is a count in so many days as a rate per 100 of them.
+func per100(n, days float64) float64 { return 100 * n / days }

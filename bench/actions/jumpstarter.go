@@ -132,17 +132,34 @@ func (p *pool) replay() (outcome, error) {
 	if err != nil {
 		return o, err
 	}
-	return o, replay(play, false, func(a action) {
-		i, row := int(ft.InstanceID(a.who).Serial())-1, int(a.at.Sub(start)/every)
-		switch {
-		case i < 0 || i >= len(p.members) || a.at.Before(start) || row >= len(calm[i]): // in train, or a replacement that never came
-		case calm[i][row]:
-			a.who = p.members[i].Name
-			o.actions = append(o.actions, a)
-		default:
-			o.labelled++
+	// of tells whose a Ref is, and whether that is healthy at a time of test.
+	of := func(at time.Time, id ft.InstanceID) (who int, fine, inTest bool) {
+		i, row := int(id.Serial())-1, int(at.Sub(start)/every)
+		if at.Before(start) || i < 0 || i >= len(calm) || row >= len(calm[i]) { // a replacement that never came is none of them
+			return 0, false, false
 		}
-	}, func(time.Time, int) {})
+		return i, calm[i][row], true
+	}
+	return o, replay(play, false, hearing{
+		did: func(a action) {
+			switch i, fine, inTest := of(a.at, ft.InstanceID(a.who)); {
+			case fine:
+				a.who = p.members[i].Name
+				o.actions = append(o.actions, a)
+			case inTest:
+				o.labelled++
+			}
+		},
+		alarmed: func(at time.Time, who ft.Ref) {
+			switch _, fine, inTest := of(at, who.ID); {
+			case fine:
+				o.alarms++
+			case inTest:
+				o.labelledAlarms++
+			}
+		},
+		saw: func(time.Time, int) {},
+	})
 }
 
 // recording is the pool's train and test in one stream, in the scales that `fettle score` finds in train. Member i is the

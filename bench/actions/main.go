@@ -151,11 +151,13 @@ func recordingsOf(where string) (files []string, err error) {
 
 // outcome is what the replay of one pool came to.
 type outcome struct {
-	set, pool string
-	members   int
-	days      float64  // of instances, in healthy time
-	actions   []action // in healthy time
-	labelled  int      // in labelled time
+	set, pool      string
+	members        int
+	days           float64  // of instances, in healthy time
+	actions        []action // in healthy time
+	alarms         int      // verdicts from Low on that began in healthy time
+	labelled       int      // actions in labelled time
+	labelledAlarms int
 }
 
 // action is a disruptive operation that the planner began, or would have begun had it been its to do.
@@ -177,34 +179,43 @@ func add(r *report.Report, outcomes []outcome) {
 		sets[together] = outcomes
 	}
 	for _, set := range slices.Sorted(maps.Keys(sets)) {
-		members, labelled, n, days := 0, 0, 0, 0.0
+		var sum outcome
+		n := 0
 		by, drifts := map[ft.Operation]int{}, map[string]bool{}
 		for _, o := range sets[set] {
-			members, labelled, n, days = members+o.members, labelled+o.labelled, n+len(o.actions), days+o.days
+			n += len(o.actions)
+			sum.members, sum.days, sum.alarms = sum.members+o.members, sum.days+o.days, sum.alarms+o.alarms
+			sum.labelled, sum.labelledAlarms = sum.labelled+o.labelled, sum.labelledAlarms+o.labelledAlarms
 			for i := range o.actions {
 				a := &o.actions[i]
 				by[a.kind]++
 				drifts[o.pool+a.who+a.since.String()] = true
 			}
 		}
+		if sum.days == 0 {
+			r.Note("%s: there is no healthy time in what was judged", set)
+			continue
+		}
 		row := func(metric, unit string, value float64) report.Row {
 			return report.Row{Metric: set + ": " + metric, Unit: unit, Better: report.Lower, Value: value}
 		}
-		rate := row("false disruptive actions", "per 100 instance-days", per100(float64(n), days))
+		rate := row("false disruptive actions", "per 100 instance-days", per100(float64(n), sum.days))
 		low, high := garwood(n)
-		low, high, most := per100(low, days), per100(high, days), goal
-		rate.Low, rate.High, rate.Rounds, rate.Budget = &low, &high, members, &most
+		low, high, most := per100(low, sum.days), per100(high, sum.days), goal
+		rate.Low, rate.High, rate.Rounds, rate.Budget = &low, &high, sum.members, &most
 		r.Add(rate)
-		r.Add(row("false disruptive actions, less than, with 95 % confidence", "per 100 instance-days", per100(atMost(n), days)))
-		healthy := row("healthy time", "instance-days", days)
+		r.Add(row("false disruptive actions, less than, with 95 % confidence", "per 100 instance-days", per100(atMost(n), sum.days)))
+		healthy := row("healthy time", "instance-days", sum.days)
 		healthy.Better = report.Higher
 		r.Add(healthy)
 		r.Add(row("drifts that these actions were for", "drifts", float64(len(drifts))))
 		for _, k := range kinds {
 			r.Add(row("of these actions "+k.String(), "actions", float64(by[k])))
 		}
+		r.Add(row("alarms in healthy time", "per instance-day", float64(sum.alarms)/sum.days))
 		if set == jumpStarter {
-			r.Add(row("actions in labelled time", "actions", float64(labelled)))
+			r.Add(report.Row{Metric: set + ": actions in labelled time", Unit: "actions", Better: report.Higher, Value: float64(sum.labelled)})
+			r.Add(report.Row{Metric: set + ": alarms in labelled time", Unit: "alarms", Better: report.Higher, Value: float64(sum.labelledAlarms)})
 		}
 	}
 }

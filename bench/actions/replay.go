@@ -30,8 +30,15 @@ func begin(r *recording.Reader) (*recording.Player, error) {
 	return play, err
 }
 
-// replay lets a brain see a recording to its end, and gives to each what it did by drift, and how many rows it saw at which time.
-func replay(play *recording.Player, watched bool, did func(action), saw func(at time.Time, rows int)) error {
+// hearing is told what a replay comes to.
+type hearing struct {
+	did     func(action)                   // a disruptive operation by drift
+	alarmed func(at time.Time, who ft.Ref) // a verdict on an instance became Low or above
+	saw     func(at time.Time, rows int)   // a step
+}
+
+// replay lets a brain see a recording to its end.
+func replay(play *recording.Player, watched bool, h hearing) error {
 	told := map[ft.Ref]*ft.Judged{}
 	for {
 		t, err := play.Next()
@@ -41,9 +48,13 @@ func replay(play *recording.Player, watched bool, did func(action), saw func(at 
 		if err != nil {
 			return err
 		}
-		saw(t.At, len(t.Rows))
+		h.saw(t.At, len(t.Rows))
 		for _, e := range t.Replayed {
 			if j, is := e.(*ft.Judged); is {
+				was := told[j.Ref]
+				if j.Verdict.Level >= ft.Low && !j.Verdict.Pool && (was == nil || was.Verdict.Level < ft.Low) {
+					h.alarmed(t.At, j.Ref)
+				}
 				told[j.Ref] = j
 				continue
 			}
@@ -51,7 +62,7 @@ func replay(play *recording.Player, watched bool, did func(action), saw func(at 
 				if j := told[ft.EventRef(e)]; j != nil {
 					a.told, a.since = j.Text, j.Verdict.Since.Time()
 				}
-				did(a)
+				h.did(a)
 			}
 		}
 	}
@@ -111,9 +122,13 @@ func replayFile(path, name string) (outcome, error) {
 	if !known || play.Anew() {
 		from = from.Add(h.Judge.Learn.D())
 	}
-	return o, replay(play, h.Pool.Watch != nil, func(a action) { o.actions = append(o.actions, a) }, func(at time.Time, rows int) {
-		if o.members = max(o.members, rows); at.After(from) {
-			o.days += float64(rows) * every.Hours() / 24
-		}
+	return o, replay(play, h.Pool.Watch != nil, hearing{
+		did:     func(a action) { o.actions = append(o.actions, a) },
+		alarmed: func(time.Time, ft.Ref) { o.alarms++ },
+		saw: func(at time.Time, rows int) {
+			if o.members = max(o.members, rows); at.After(from) {
+				o.days += float64(rows) * every.Hours() / 24
+			}
+		},
 	})
 }
