@@ -67,7 +67,7 @@ func do(ctx context.Context, args []string) error {
 	f.DurationVar(&b.healthy, "healthy", 90*time.Second, "the healthy stretch")
 	f.DurationVar(&b.before, "before", 6*time.Second, "healthy time at the head of each stretch")
 	f.DurationVar(&b.during, "during", 18*time.Second, "how long a scenario lasts")
-	f.DurationVar(&b.settle, "settle", 6*time.Second, "after a scenario, until the next stretch")
+	f.DurationVar(&b.settle, "settle", 4*time.Second, "after a scenario, until the next stretch")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil

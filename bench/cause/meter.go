@@ -11,6 +11,8 @@ import (
 const (
 	mostLate = 5 * time.Millisecond
 	again    = 3 // times at most
+	calmFor  = 3 * time.Second
+	waitCalm = 20 * time.Minute
 )
 
 // meter tells how late timers come.
@@ -29,6 +31,26 @@ func (m *meter) run(ctx context.Context) {
 		m.count++
 		m.mu.Unlock()
 	}
+}
+
+// calm waits until the machine does little else.
+func (m *meter) calm(ctx context.Context) error {
+	told := false
+	for from := time.Now(); time.Since(from) < waitCalm; {
+		m.take()
+		if err := pause(ctx, calmFor); err != nil {
+			return err
+		}
+		late := m.take()
+		if late <= mostLate {
+			return nil
+		}
+		if !told {
+			told = true
+			say("waiting: the machine is busy with other things, timers are %s late", late.Round(time.Microsecond))
+		}
+	}
+	return nil
 }
 
 // take gives the mean lateness since it was asked last.

@@ -96,7 +96,9 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 	}
 	learnt := fmt.Sprintf("learnt-%d.rec", time.Now().Unix())
 	for try := 1; ; try++ {
-		r.meter.take()
+		if err := r.meter.calm(ctx); err != nil {
+			return err
+		}
 		if err := into(ctx, r.client, filepath.Join(dir, learnt), func() error { return pause(ctx, b.healthy) }); err != nil {
 			return err
 		}
@@ -108,6 +110,9 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 	}
 	for i, s := range todo {
 		for try := 1; ; try++ {
+			if err := r.meter.calm(ctx); err != nil {
+				return err
+			}
 			late, err := r.stretch(ctx, s, dir, learnt)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s, err)
