@@ -376,9 +376,9 @@ func (h healthy) judge(t *testing.T) {
 }
 
 // TestHealthyDays: what healthy services do from day to day gives no more alarms than are stated. Rows stand 1 s apart where
-// things take minutes. Where they take hours and days, a day of 86,400 rows of each member is beyond what a test can
-// afford, so rows stand 10 s or a minute apart: the judge's spans are multiples of the interval, so that a wave of an hour is 360 or 60
-// rows to it, and no span of it but the day's reaches over more.
+// things take minutes: all lives begin there. Where they take hours and days, a day of 86,400 rows of each member is beyond what
+// a test can afford, so rows stand 10 s or minutes apart. The judge's spans are multiples of the interval: a job of 90 s is nine
+// rows or two to it there, and a day 8,640 or 1,440.
 func TestHealthyDays(t *testing.T) {
 	for _, h := range []healthy{
 		// Large collections every quarter of an hour, by each member in its own time.
