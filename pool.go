@@ -164,6 +164,8 @@ type Route struct {
 	QueueFor Duration `json:"queueFor,omitempty"`
 	// RetryShare is the share of requests that may be sent again elsewhere when the first instance failed.
 	RetryShare float64 `json:"retryShare,omitempty"`
+	// RetryAfterDeath sends a request elsewhere, too, when it was alone in an instance that died: it may be what killed it.
+	RetryAfterDeath bool `json:"retryAfterDeath,omitempty"`
 	// Timeout ends a request that got no response header; 0 is never.
 	Timeout Duration `json:"timeout,omitempty"`
 	// SlowStart is how long a new or returned instance takes to reach its full share.

@@ -102,6 +102,7 @@ var comments = map[string]string{
 	"Route.Key":             "Key keeps requests with the same key on the same instance.",
 	"Route.Queue":           "Queue is how many requests wait when no instance can take them; more are answered with 503.",
 	"Route.QueueFor":        "QueueFor is how long they wait at most.",
+	"Route.RetryAfterDeath": "RetryAfterDeath sends a request elsewhere, too, when it was alone in an instance that died: it may be what killed it.",
 	"Route.RetryShare":      "RetryShare is the share of requests that may be sent again elsewhere when the first instance failed.",
 	"Route.SlowStart":       "SlowStart is how long a new or returned instance takes to reach its full share.",
 	"Route.Timeout":         "Timeout ends a request that got no response header; 0 is never.",

@@ -14,7 +14,9 @@
 // eject an instance (plain 5xx do not: they are the application's answers, for the brain to judge); one that takes
 // requests and answers nothing is taken out early and reported. A request is sent again elsewhere where nobody
 // listened (up to twice, as that costs nobody anything), and, once and within the budget, where nothing of it was
-// sent or it may be sent twice.
+// sent or it may be sent twice (RFC 9110, 9.2.2) and no byte of an answer came. So two instances see a request at most.
+// One that was alone in an instance that died is sent to no other, unless Route.RetryAfterDeath allows it: it may be what
+// the instance died of. Planned actions do not meet this: an instance is drained before it ends.
 //
 // Answers that the router makes itself have the header X-Fettle-Error: refused, reset, timeout, queue-full or
 // no-instance. All answers have X-Fettle-Instance, the instance that answered or failed, where there was one.

@@ -653,6 +653,10 @@ func TestARouterThatHangsIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(was, syscall.SIGKILL)
+	eventually(t, "it stands still", func() bool { // a signal takes its time on a busy machine
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", was))
+		return err == nil && strings.Contains(string(b), ") T ")
+	})
 	resp, err := http.Get("http://" + f.Addr("web")) // waits in the listener's queue
 	if err != nil {
 		t.Fatal(err)

@@ -235,6 +235,9 @@ func (p *Pool) finish(f *flight, o outcome) {
 	m.inFlight--
 	f.prev.next, f.next.prev = f.next, f.prev
 	f.next, f.prev, f.m = nil, nil, nil
+	if o.kind == reset {
+		m.broke = now
+	}
 	p.result(m, o, now)
 	if m.inFlight == 0 && m.draining {
 		m.wake()
@@ -243,6 +246,13 @@ func (p *Pool) finish(f *flight, o outcome) {
 		p.pump(now)
 	}
 	p.mu.Unlock()
+}
+
+// alone tells whether a flight that failed is the only one that its member had when it did.
+func (p *Pool) alone(f *flight) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return f.m.inFlight == 1 && f.m.broke.Before(f.given)
 }
 
 // pump serves the queue in order, as far as there is room. Holds p.mu.

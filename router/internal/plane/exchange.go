@@ -156,11 +156,11 @@ func (x *exchange) classify(m *member) {
 type rule uint8
 
 const (
-	retryNever   rule = iota
-	retrySafe         // it may be sent twice: if the budget allows
-	retryRefused      // nobody listened, so it costs nobody anything to ask another
-	retryMoved        // its member fell silent; the budget has paid already
-	retryStale        // a kept connection that had just been closed: the next one is new
+	retryNever   rule = iota // also a request that was alone in an instance that died of something: the next may die of it too
+	retrySafe                // it may be sent twice: if the budget allows
+	retryRefused             // nobody listened, so it costs nobody anything to ask another
+	retryMoved               // its member fell silent; the budget has paid already
+	retryStale               // a kept connection that had just been closed: the next one is new
 )
 
 func (x *exchange) again(r rule, try int) bool {
@@ -259,6 +259,8 @@ func (x *exchange) failed(c *conn, err error) (outcome, rule) {
 	switch {
 	case timedOut(err):
 		return outcome{kind: timeout}, safe
+	case x.f.idempotent && (x.body.stream || c.wrote > 0) && !x.route.RetryAfterDeath && x.p.alone(&x.f) && c.up.dead(x.r.Context()):
+		return outcome{kind: reset}, retryNever
 	case c.reused && safe == retrySafe && errors.Is(err, errNoAnswer):
 		return outcome{kind: reset, stale: true}, retryStale
 	default:

@@ -220,7 +220,8 @@ type member struct {
 	since    time.Time
 
 	inFlight int
-	flights  flight // head of the ring, in the order of their starts
+	broke    time.Time // when a request last ended here without an answer
+	flights  flight    // head of the ring, in the order of their starts
 	busy     float64
 	busyAt   time.Time
 	keyed    uint64

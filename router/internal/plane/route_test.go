@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -443,6 +444,69 @@ func TestRetryOnlyWhatMayBeSentTwice(t *testing.T) {
 				t.Errorf("%s: a body of %d bytes came as %d", c.method, len(c.body), len(b.(string)))
 			}
 			return true
+		})
+	}
+}
+
+// mortal is an instance that dies of a request for /poison; /slow waits until it does.
+func mortal(t *testing.T) (ep ft.Endpoint, deaths *atomic.Int32) {
+	t.Helper()
+	deaths = new(atomic.Int32)
+	died := make(chan struct{})
+	var s *httptest.Server
+	ep, s = instance(t, func(w http.ResponseWriter, q *http.Request) {
+		switch q.URL.Path {
+		case "/poison":
+			if deaths.Add(1) == 1 {
+				s.Listener.Close() // as the kernel does with a process: nobody listens any more, then all connections end
+				close(died)
+			}
+			panic(http.ErrAbortHandler)
+		case "/slow":
+			select {
+			case <-died:
+			case <-q.Context().Done():
+			}
+			panic(http.ErrAbortHandler)
+		}
+	})
+	return ep, deaths
+}
+
+// TestWhatKillsAnInstanceIsNotSentToAnother: a request that was alone in an instance that died may be the reason.
+func TestWhatKillsAnInstanceIsNotSentToAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		allowed, company bool
+		deaths           int32
+		status           int
+	}{
+		"alone":             {false, false, 1, http.StatusBadGateway},
+		"alone, allowed":    {true, false, 2, http.StatusBadGateway},
+		"others were in it": {false, true, 2, http.StatusBadGateway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(tb *wire.Table) { tb.Route.RetryAfterDeath = c.allowed })
+			first, one := mortal(t)
+			r.admit(first)
+			var company sync.WaitGroup
+			if c.company {
+				company.Go(func() {
+					if resp, err := r.client.Get(r.url + "/slow"); err == nil {
+						resp.Body.Close()
+					}
+				})
+				eventually(t, "the slow request is in flight", func() bool { return r.Stats().Members[0].InFlight == 1 })
+			}
+			text(t, r.get("/")) // leaves a kept connection
+			second, other := mortal(t)
+			ref := r.admit(second)
+			r.change(func(tb *wire.Table) { tb.Members[tb.Find(ref)].Weight = 0 }) // gets only what the first cannot take
+			resp := r.get("/poison")
+			text(t, resp)
+			company.Wait()
+			if n := one.Load() + other.Load(); n != c.deaths || resp.StatusCode != c.status {
+				t.Errorf("%d instances died of it, answered by %s", n, resp.Status)
+			}
 		})
 	}
 }

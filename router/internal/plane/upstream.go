@@ -129,6 +129,16 @@ func (u *upstream) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
+// dead tells whether nobody listens there any more.
+func (u *upstream) dead(ctx context.Context) bool {
+	nc, err := u.dialer.DialContext(ctx, u.endpoint.Network, u.endpoint.Address)
+	if err != nil {
+		return refusal(err)
+	}
+	nc.Close()
+	return false
+}
+
 // open tells whether the other side still holds the connection and sent nothing that was not asked for.
 func (c *conn) open() bool {
 	if c.raw == nil {
