@@ -67,6 +67,7 @@ type Driver struct {
 	unheard []ending         // guarded by mu
 	wake    chan struct{}    // holds a token when there may be something unheard
 	note    string           // guarded by mu
+	ours    string           // guarded by mu: what of the selection Fettle runs itself, in words
 }
 
 // life is a server that runs, or whose end was not told yet.
@@ -115,6 +116,9 @@ func Open(p *ft.Pool, o Options) (*Driver, error) {
 	if err == nil {
 		_, err = d.take(seen, time.Now())
 	}
+	if err == nil && len(p.Watch.PIDs) > 0 && d.ours != "" {
+		err = fmt.Errorf("%s: %w", d.ours, ft.ErrInvalid)
+	}
 	if err != nil {
 		return fail(errors.Join(err, d.Close()))
 	}
@@ -161,11 +165,24 @@ func (d *Driver) List(_ context.Context, pool ft.PoolName) ([]ft.Instance, error
 	return list, nil
 }
 
-// Note says what of the selection cannot be watched, and why; empty where all of it is.
+// Note says what of the selection is not watched, and why; empty where all of it is.
 func (d *Driver) Note() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.note
+	if d.note != "" && d.ours != "" {
+		return d.note + "; " + d.ours
+	}
+	return d.note + d.ours
+}
+
+// own keeps what of the selection Fettle runs itself, in words.
+func (d *Driver) own(note string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ours != note && note != "" {
+		d.log.Warn("watch", "pool", string(d.pool), "note", note)
+	}
+	d.ours = note
 }
 
 // Find looks for new servers until ctx ends and reports each, and again when more is known of it: where

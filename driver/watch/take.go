@@ -74,9 +74,15 @@ func renew(known []*life, ports *listeners, now time.Time) (out []news) {
 
 // meet follows the servers that are not known, and reads all of them but their names.
 func (d *Driver) meet(seen []sighting, known []*life, ports *listeners, now time.Time) (lives []*life, err error) {
+	var own []string
+	defer func() { d.own(ownNote(own)) }()
 	for i := range seen {
 		s := &seen[i]
 		if slices.ContainsFunc(known, s.is) {
+			continue
+		}
+		if name := managed(s.stat.PID); name != "" {
+			own = append(own, name)
 			continue
 		}
 		if len(known)+len(lives) >= ft.MostWatched {

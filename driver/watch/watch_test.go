@@ -545,3 +545,28 @@ func TestMemoryThatIsDamagedIsLearntAnew(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// TestWhatFettleRunsIsNotWatched: a pattern that fits instances of another pool leaves them to who runs them, and says so.
+func TestWhatFettleRunsIsNotWatched(t *testing.T) {
+	mark := fmt.Sprintf("theirs-%d", os.Getpid())
+	own := exec.Command("sleep", "1000", fmt.Sprintf("0.00000%d", os.Getpid()))
+	own.Env = append(os.Environ(), "FETTLE_INSTANCE=shop-3")
+	if err := own.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = own.Process.Kill()
+		_ = own.Wait()
+	})
+	theirs := server(t, mark)
+	o := opened(t, ft.Watch{Match: "0.00000" + fmt.Sprint(os.Getpid()) + "|" + mark}, t.TempDir())
+	defer o.stop()
+	o.until("the other one being found", func() bool {
+		list, err := o.List(t.Context(), "")
+		return err == nil && len(list) == 1 && list[0].Scope.PID == theirs.Process.Pid
+	})
+	o.until("it being said", func() bool { return o.Note() == "shop-3: Fettle runs that itself, and it is not watched" })
+	if _, err := Open(poolOf(ft.Watch{PIDs: []int{own.Process.Pid}}), Options{StateDir: t.TempDir()}); !errors.Is(err, ft.ErrInvalid) || !strings.Contains(err.Error(), "shop-3: Fettle runs that itself") {
+		t.Errorf("by its number: %v", err)
+	}
+}
