@@ -150,7 +150,7 @@ func TestListenerOfTwoInstances(t *testing.T) {
 	p := ownProbes(t)
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
-	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := config.Listen(t.Context(), "tcp", "127.83.11.7:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ type Set struct {
 	control control
 
 	mu         sync.Mutex
+	detached   bool
 	closed     bool
 	links      []link.Link
 	demanded   map[Program]link.Link // of Sent, Received and Ready
@@ -248,6 +249,7 @@ func (s *Set) Detach() error {
 }
 
 func (s *Set) detach() error {
+	s.detached = true
 	var errs []error
 	for _, l := range s.links {
 		errs = append(errs, l.Close())

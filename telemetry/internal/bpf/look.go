@@ -52,7 +52,7 @@ func (c *control) at() *probesControl {
 func (s *Set) Demand(of ...Program) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.control.at() == nil {
+	if s.detached {
 		return nil
 	}
 	want := map[Program]bool{}
