@@ -40,6 +40,7 @@ type pool struct {
 	mu     sync.Mutex
 	spec   fettle.Pool    // guarded by mu: the desired state
 	health *fettle.Health // guarded by mu: the last one
+	ended  string         // guarded by mu: why the loop was stopped while the pool goes on
 	subs   map[chan fettle.Event]struct{}
 }
 
@@ -275,8 +276,10 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 	if err := d.openListener(ctx, &spec); err != nil { // publishes the route
 		return err
 	}
-	if !reflect.DeepEqual(was.Detect, spec.Detect) || was.Limits.Memory != spec.Limits.Memory || remeasured(&was, &spec) {
-		// The loop's interval, the judge and the sampler are made for these.
+	if what := remade(&was, &spec); what != "" {
+		p.mu.Lock()
+		p.ended = fmt.Sprintf("%s of pool %s changed, and its judge began anew: record again", what, p.name)
+		p.mu.Unlock()
 		if err := p.halt(); err != nil {
 			d.log.Warn("reconfigure", "err", err)
 		}
@@ -291,6 +294,21 @@ func (d *daemon) reconfigure(ctx context.Context, p *pool, spec fettle.Pool) err
 	p.spec = spec
 	p.mu.Unlock()
 	return nil
+}
+
+// remade is the change for which a pool's loop is made anew, "" for none: its interval, the judge and the sampler are made for
+// these keys.
+func remade(was, is *fettle.Pool) string {
+	switch {
+	case !reflect.DeepEqual(was.Detect, is.Detect):
+		return "detect"
+	case was.Limits.Memory != is.Limits.Memory:
+		return "limits.memory"
+	case remeasured(was, is):
+		return "what is measured"
+	default:
+		return ""
+	}
 }
 
 // taken makes a conflict of an error that says that the address is, and adds who listens there, where that can be seen.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,9 @@ func (d *daemon) Record(ctx context.Context, name fettle.PoolName, o api.RecordO
 	case ctx.Err() != nil:
 		return nil
 	case errors.Is(err, engine.ErrStopped):
-		reason = "the pool was stopped, or its engine began anew after a change of its configuration"
+		p.mu.Lock()
+		reason = cmp.Or(p.ended, "the pool was stopped")
+		p.mu.Unlock()
 	case errors.Is(err, recording.ErrSlow):
 		reason = err.Error()
 		d.log.Warn("recording ended", "pool", name, "err", err)
