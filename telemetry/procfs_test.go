@@ -100,7 +100,7 @@ func watch(t *testing.T, r ft.Reader, done <-chan struct{}, reads *atomic.Int64)
 		row, now := readRow(t, r), time.Now()
 		reads.Add(1)
 		for col, v := range row {
-			if col == colRSS || col == colAnon || col == colThreads || col == colFDs {
+			if col == colRSS || col == colAnon || col == colThreads || col == colFDs || col == colTopThread {
 				continue
 			}
 			if v < last[col] {
