@@ -74,6 +74,7 @@ plots:
 # BENCHFLAGS=-judge judges them, BENCHFLAGS='-record -seeds 1' only records; -dir names their folder.
 bench-cause:
 	$(GO) run ./bench/cause $(BENCHFLAGS)
+	$(GO) run ./bench/quote table bench/results/cause.json docs/detector.md
 
 # Workers of stress-ng (Debian's package) must show in the dimensions that test/stress/table.yaml names, and in no other.
 test-stress:

@@ -64,14 +64,16 @@ func (b *bench) notes(r *report.Report, all []*outcome) {
 	r.Note("slow dependency is right as dependency changed, pool; it is not applicable to Redis, which calls nobody, nor is a slow lock: it has one thread")
 	seen := map[*stretch]bool{}
 	var requests, lost int64
+	busy := 0
 	for _, o := range all {
 		if !seen[o.stretch] {
 			seen[o.stretch] = true
 			requests, lost = requests+o.Requests, lost+o.Wrong
+			busy += int(one(o.Late == 0 || o.Late > mostLate.Seconds())) // 0: not measured
 		}
 	}
 	r.Note("seeds %v; intervals are of bootstrap resamples of stretches", b.seeds)
-	r.Note("a stretch during which the bench's own timers were more than %s late in the mean was recorded again, up to %d times", mostLate, again)
+	r.Note("a stretch during which the bench's own timers were more than %s late in the mean was recorded again, up to %d times; of %d it is not known or they were still", mostLate, again, busy)
 	r.Note("%d stretches, %d requests, %d of them without an answer", len(seen), requests, lost)
 }
 
