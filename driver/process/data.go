@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/durable"
 )
 
 // makeData builds the private data directory afresh under the name: a copy of the image's directory, the
@@ -53,7 +54,7 @@ func swapData(dir string) error {
 	if err := removeAll(old); err != nil {
 		return fmt.Errorf("replace data directory: %w", err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // injectFiles copies the specialization's files into a data directory. The directory belongs to the instance, which may

@@ -13,6 +13,7 @@ import (
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/internal/cgroup"
+	"github.com/fettle-dev/fettle/internal/durable"
 )
 
 // The files of an instance's directory. All but data and run belong to the daemon.
@@ -75,43 +76,10 @@ func save(dir, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := replace(dir, name, b); err != nil {
+	if err := durable.Replace(filepath.Join(dir, name), b); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
-}
-
-func replace(dir, name string, b []byte) error {
-	f, err := os.CreateTemp(dir, name+".tmp-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if e := d.Close(); err == nil {
-		err = e
-	}
-	return err
 }
 
 // load reads what save wrote.

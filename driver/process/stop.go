@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/durable"
 	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
@@ -237,7 +238,7 @@ func clearRecord(dir string) error {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 func (d *Driver) removeGroup(rec *record) {

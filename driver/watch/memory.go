@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/durable"
 	"github.com/fettle-dev/fettle/internal/procfs"
 )
 
@@ -57,32 +58,10 @@ func (m *memory) save(path string) error {
 	if err != nil {
 		return fmt.Errorf("remember names: %w", err)
 	}
-	if err := replace(path, b); err != nil {
+	if err := durable.Replace(path, b); err != nil {
 		return fmt.Errorf("remember names: %w", err)
 	}
 	return nil
-}
-
-func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // name gives the server, whose name n lacks, the name that it had; else, with the next generation, that of one that ended

@@ -22,6 +22,7 @@ import (
 	"github.com/fettle-dev/fettle/api"
 	"github.com/fettle-dev/fettle/client"
 	"github.com/fettle-dev/fettle/driver/process"
+	"github.com/fettle-dev/fettle/internal/durable"
 	"github.com/fettle-dev/fettle/router"
 )
 
@@ -164,7 +165,7 @@ func order(t *testing.T, dir, name string, o orders) {
 	t.Helper()
 	b, err := json.Marshal(o)
 	if err == nil {
-		err = replace(filepath.Join(dir, name), b)
+		err = durable.Replace(filepath.Join(dir, name), b)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/internal/durable"
 )
 
 // The files of a state directory that are the daemon's own.
@@ -85,7 +86,7 @@ func remember(stateDir string, pools []fettle.Pool) error {
 	if err != nil {
 		return fmt.Errorf("remember pools: %w", err)
 	}
-	if err := replace(filepath.Join(stateDir, poolsFile), b); err != nil {
+	if err := durable.Replace(filepath.Join(stateDir, poolsFile), b); err != nil {
 		return fmt.Errorf("remember pools: %w", err)
 	}
 	return nil
@@ -140,31 +141,6 @@ func lock(stateDir string) (*os.File, error) {
 	return f, nil
 }
 
-// replace writes a file durably: a reader sees the old content or the new.
-func replace(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // publish writes the record to the state directory and the registry; the returned function takes it back. The registry
 // only spares clients to be told where the daemon is: what is wrong with it is unlisted, and no error.
 func publish(r Record, registry string) (undo func(), unlisted, err error) {
@@ -173,7 +149,7 @@ func publish(r Record, registry string) (undo func(), unlisted, err error) {
 		return nil, nil, fmt.Errorf("record of the daemon: %w", err)
 	}
 	paths := []string{filepath.Join(r.StateDir, recordFile)}
-	if err := replace(paths[0], b); err != nil {
+	if err := durable.Replace(paths[0], b); err != nil {
 		return nil, nil, fmt.Errorf("record of the daemon: %w", err)
 	}
 	if registry != "" {
@@ -183,7 +159,7 @@ func publish(r Record, registry string) (undo func(), unlisted, err error) {
 			unlisted = os.MkdirAll(registry, 0o700)
 		}
 		if unlisted == nil {
-			unlisted = replace(paths[1], b)
+			unlisted = durable.Replace(paths[1], b)
 		}
 	}
 	return func() {
