@@ -64,6 +64,7 @@ bench-detect:
 # BENCHFLAGS='-recordings DIR' replays recordings of healthy programs, too, or alone where FETTLE_DATA is not set.
 bench-actions:
 	$(GO) run ./bench/actions $(BENCHFLAGS)
+	$(GO) run ./bench/quote table bench/results/actions.json docs/detector.md
 
 # What the judge makes of three cases in virtual pools, for docs/detector.md; seconds.
 plots:

@@ -15,7 +15,7 @@ import (
 // judge's own state, the state of each verdict in the order of the profiles, and u32 CRC-32C of all before.
 const (
 	checkpointMagic   = "FTLJ"
-	checkpointVersion = 2
+	checkpointVersion = 3
 	checkpointHead    = len(checkpointMagic) + 2 + 4
 )
 
@@ -66,7 +66,7 @@ func (j *Judge) UnmarshalBinary(b []byte) error {
 	}
 	bank.Tails = tails
 	j.bank, j.tracks = bank, tracks
-	j.tick, j.last, j.pool = state.tick, state.last, state.pool
+	j.tick, j.last, j.pool, j.rankLow = state.tick, state.last, state.pool, max(0, state.rankLow)
 	j.scratch = scratch{}
 	j.settleRestored()
 	j.setLadders()

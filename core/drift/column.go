@@ -118,5 +118,14 @@ func (c *column) floor(y float64) float64 {
 	return max(c.Floor, c.forward(x+least)-c.forward(x), c.forward(x)-c.forward(x-least), 1e-9)
 }
 
+// streamFloor is the least scale of the column in stream k: a part of the least deviation that matters around y, or of its
+// greatest magnitude where no unit tells what matters. Many columns are rounded, and all but constant for days.
+func (c *column) streamFloor(y, peak float64, k int) float64 {
+	if c.Unit == "" && c.Transform == ft.Identity {
+		return max(floorShare[k]*peakFloor*peak, c.Floor, 1e-9)
+	}
+	return floorShare[k] * c.floor(y)
+}
+
 // material is how much an unbounded column must at least grow over a window to count.
 func (c *column) material(x float64) float64 { return max(2*c.abs, 2*c.rel*math.Abs(x)) }

@@ -22,11 +22,30 @@
 //     the over-dispersion learnt from healthy windows. A Load set tells of the work. A Response set tells of the
 //     instance; it must be strange in four readings (two of a slow set), and its peers are asked by how its shares moved
 //     beyond the middle of theirs. A set without counts in a frame is neither judged nor trained by it.
-//   - slope: growth of an unbounded response over minima of 8, 64 and 512 rows by Theil-Sen, with the work removed,
+//   - slope: growth of an unbounded response over minima of 8, 64 and 512 rows, and of days, by Theil-Sen, with the work removed,
 //     beyond the growth of peers of like age; growth that slows down is warming up and does not count.
 //   - pool: the column-wise median of the members' deviations.
 //
 // All spans are in rows, multiples of [Config.Interval], or in readings of a slow column or set.
+//
+// # Hours and days
+//
+// What takes longer is seen by the streams: three ways to look at a row, which is the mean of the frames of a minute where frames
+// come faster. They are the level less what the time of day explains, the deviation from a mean of three hours, and the difference
+// from the row before. Each has a factor of its own, of the group, and a location, of the instance, and gives the quadratic form of
+// the responses' innovations given the work, clipped, divided by its healthy median. The sum of the three is smoothed over 3 to 300
+// rows; how far the mean of these smoothed sums is above its healthy median ranks rows ([Scores]). Alarms are by those over 3 to 30
+// rows, since what takes hours to fade would hold them, and by a level that is adopted once it has lasted for half a day.
+//
+// The level's location and scatter stay as they were when its learning ended, after a week or [Config.Learn]: an anchor. The other two
+// go on learning with a half-life of a week, strange rows in inverse proportion to their strangeness. The season is 48 half hours
+// of the day, the group's, with a slope within 0 and 1 of each column of each instance. Judged is after two days, or after Learn where
+// that has [LongLeast] rows; a new life of a group that is known, after two hours. Means of frames begin ten minutes after its start.
+//
+// Where frames are a minute apart or more, the parts above that look at seconds (load, self, peers) count only until the
+// streams do. The streams' own peers channel is by how much a score exceeds the middle of the others'.
+//
+// Growth is watched over days too: see slope.
 //
 // # Slow, late and missing columns
 //
@@ -45,7 +64,8 @@
 //
 // Each part has a threshold by alarm runs ([stat.Runs]); a score is the deviation divided by it. Score 1 is Low; the
 // other levels stand where the tail's scale says that healthy time crosses at 1/3, 1/10 and 1/100 of the rate. The
-// tolerated rate is split evenly over the parts. A level falls when a lower one would do for five rows, and to Low as
+// tolerated rate is split evenly over the parts; the streams add a share of their own. Their levels rise by a power law, since sums
+// of squares of what is heavy-tailed have such a tail. A level falls when a lower one would do for five rows, and to Low as
 // soon as the score is below 0.6 for two.
 //
 // # Cause

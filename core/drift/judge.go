@@ -46,6 +46,13 @@ type Judge struct {
 	config Config
 	learn  float64 // rows
 	day    float64 // an interval in days
+	// Of the streams, in their rows where nothing else is said.
+	recover               int  // rows below the release level that end a drift
+	coarse                bool // frames are as far apart as their rows
+	rowNanos, dayRows     float64
+	longLearn, longAnchor float64
+	rankLow               float64 // threshold when learning ended: what ranks is divided by does not move
+	hourPace, forget      float64 // weights of a row in the mean of the last hours, and in what is learnt
 
 	cols      []column // in the judge's order: intake, load, dependencies, other responses, slow responses
 	unbounded []int    // columns whose slope is watched
@@ -83,6 +90,7 @@ func New(schema *ft.Schema, c Config) (*Judge, error) {
 			c.Interval, c.Learn, c.FalseAlarms)
 	}
 	j := &Judge{schema: schema, config: c, learn: float64(c.Learn / c.Interval), day: c.Interval.Hours() / 24}
+	j.setSpans()
 	j.arrange()
 	if err := j.arrangeSets(); err != nil {
 		return nil, err
@@ -135,7 +143,7 @@ func (j *Judge) reset() error {
 		return fmt.Errorf("drift: %w", err)
 	}
 	b.Tails = j.shippedTails()
-	j.bank, j.tracks = b, nil
+	j.bank, j.tracks, j.rankLow = b, nil, 0
 	clear(j.slots)
 	j.setLadders()
 	return nil
@@ -155,6 +163,11 @@ func (j *Judge) Observe(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 	}
 	j.last = now
 	j.prepare(f)
+	for r := range f.Rows {
+		if j.scratch.index[r] >= 0 && f.Rows[r].Serving {
+			j.gather(f, r)
+		}
+	}
 	j.compare()
 	for r := range f.Rows {
 		if j.scratch.judged(r) {
@@ -241,8 +254,10 @@ func (j *Judge) Accept(s ft.Slot) {
 func (j *Judge) Forget(s ft.Slot) {
 	if i := j.indexOf(s); i >= 0 {
 		j.relocate(i)
-		h := j.bank.At(i).Head
-		h.Need, h.Anchored = j.learn, false
+		p := j.bank.At(i)
+		g := profile.Group{GroupHead: &profile.GroupHead{}}
+		j.beginLong(&p, &g)
+		p.Need, p.Anchored = j.learn, false
 	}
 }
 
@@ -262,7 +277,7 @@ func (j *Judge) ForgetAll() {
 	for s := range j.slots {
 		j.Forget(ft.Slot(s))
 	}
-	j.bank.Tails = j.shippedTails()
+	j.bank.Tails, j.rankLow = j.shippedTails(), 0
 	j.setLadders()
 	j.pool.episode = episode{}
 }
@@ -275,6 +290,7 @@ func (j *Judge) relocate(i int32) {
 	for _, v := range [...][]float64{p.Ref, p.Reference, p.Lent, p.Fed, p.Seen} {
 		clear(v)
 	}
+	j.acceptLong(&p)
 	t.quiet(&p)
 	t.episode, t.worked, t.above = episode{}, 0, [parts]uint32{}
 }

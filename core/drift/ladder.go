@@ -16,6 +16,7 @@ const (
 	partSelf
 	partPeers
 	partSlope
+	partStreams
 	partSets // the first category set; the others follow
 	parts    = partSets + profile.MaxSets
 )
@@ -27,17 +28,22 @@ func (j *Judge) parts() part { return partSets + part(len(j.sets)) }
 // five instance-days, and by how much it must rise for e times fewer runs. They were set on synthetic pools (see
 // pool_test.go) and on live ones, on the safe side.
 var shipped = [partSets + 1]struct{ threshold, scale float64 }{
-	partLoad:  {3.4, 0.25},
-	partSelf:  {7, 1},
-	partPeers: {5, 1},
-	partSlope: {4, 0.7},
-	partSets:  {4.5, 0.9},
+	partLoad:    {3.4, 0.25},
+	partSelf:    {7, 1},
+	partPeers:   {5, 1},
+	partSlope:   {4, 0.7},
+	partStreams: {4, 1},
+	partSets:    {4.5, 0.9},
 }
 
 const (
-	shippedRate = 1. / 5
-	shippedDays = 1    // of data are worth as much as the shipped tail
-	clipAlarm   = 1.05 // times the threshold: runs are not counted beyond, alarms are no healthy time
+	shippedRate   = 1. / 5
+	shippedDays   = 1 // of data are worth as much as the shipped tail
+	streamOctaves = 4
+	// What was learnt from is not free of anomalies, and these use up the runs of a threshold that allows the stated rate: twice
+	// as many are allowed there, which is the bound that time without them has to keep.
+	streamRuns = 2
+	clipAlarm  = 1.05 // times the threshold: runs are not counted beyond, alarms are no healthy time
 )
 
 func (j *Judge) shippedTails() []stat.Runs {
@@ -46,6 +52,7 @@ func (j *Judge) shippedTails() []stat.Runs {
 		s := shipped[min(k, int(partSets))]
 		tails[k] = stat.Runs{Threshold: s.threshold, Scale: s.scale, Rate: shippedRate, Prior: shippedDays}
 	}
+	tails[partStreams].Octaves = streamOctaves
 	return tails
 }
 
@@ -57,15 +64,38 @@ type ladder struct {
 }
 
 func (j *Judge) setLadders() {
-	rate := j.config.FalseAlarms / float64(j.parts())
 	for k := range j.parts() {
-		u, scale := j.bank.Tails[k].Quantile(rate)
+		rate := j.config.FalseAlarms / float64(j.parts()-1)
+		if k == partStreams {
+			rate = streamRuns * j.config.FalseAlarms / float64(j.sharers())
+		}
+		tail := &j.bank.Tails[k]
+		u, scale := tail.Quantile(rate)
 		l := ladder{low: u}
 		for level, fewer := range rarity {
 			l.level[int(ft.Low)+level] = 1 + scale/u*math.Log(fewer)
+			if k == partStreams {
+				l.level[int(ft.Low)+level] = math.Pow(tail.Ratio(rate), math.Log10(fewer))
+			}
 		}
 		j.ladders[k] = l
 	}
+}
+
+// sharers is how many parts share the tolerated rate with the streams. The streams have a row a minute where the others have
+// sixty, and add one share to theirs; they have all of it where rows are so far apart that they alone are left.
+func (j *Judge) sharers() int {
+	if !j.coarse {
+		return int(j.parts()) - 1
+	}
+	n := len(j.sets)
+	if j.work > j.firstLoad {
+		n++
+	}
+	if len(j.unbounded) > 0 {
+		n++
+	}
+	return max(1, n)
 }
 
 // rarity is how many times rarer than Low the levels Low, Medium, High and Critical are in healthy time.

@@ -49,10 +49,11 @@ func (j *Judge) judgePool(dst []ft.Verdict, f *ft.Frame) []ft.Verdict {
 		ofResponse: math.Sqrt(max(0, resp-float64(d-j.work)/4)) / j.ladders[partSelf].low,
 		ofMix:      j.calm(ofMix),
 		ofCalls:    j.calm(ofCalls),
+		ofStreams:  j.calm(ofStreams),
 	}
 	for k := range score {
 		switch a := aspect(k); {
-		case q.members == 1 && (a == ofResponse || a == ofMix): // one instance's response is its own
+		case q.members == 1 && (a == ofResponse || a == ofMix || a == ofStreams): // one instance's response is its own
 			score[a] = 0
 		case q.members > 1 && a != ofCalls && !common(q.along[a], q.members):
 			score[a] = min(score[a], release*0.99)
@@ -80,8 +81,8 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 	if calls && q.members == 1 {
 		score[ofResponse] = score[ofCalls]
 	}
-	total := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix])
-	level := max(j.ladders[partLoad].of(score[ofLoad]), j.ladders[partSelf].of(score[ofResponse]))
+	total := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix], score[ofStreams])
+	level := max(j.ladders[partLoad].of(score[ofLoad]), j.ladders[partSelf].of(score[ofResponse]), j.ladders[partStreams].of(score[ofStreams]))
 	for k := range j.sets {
 		of := ofMix
 		if j.sets[k].load {
@@ -89,24 +90,29 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 		}
 		level = max(level, j.ladders[partSets+part(k)].of(score[of]))
 	}
-	level = q.follow(now, total, level)
+	level = q.follow(now, total, level, j.recover)
 	v := &q.verdict
 	*v = ft.Verdict{
 		Pool: true, Level: level, Channel: ft.PoolWide, Score: float32(total), SelfLoad: float32(score[ofLoad]),
-		SelfResp: float32(max(score[ofResponse], score[ofMix])), Categories: float32(score[ofRoutes]), Progress: 1,
+		SelfResp: float32(max(score[ofResponse], score[ofMix], score[ofStreams])), Categories: float32(score[ofRoutes]), Progress: 1,
 		Members: uint16(min(q.members, math.MaxUint16)),
 	}
-	q.frozen = q.on || total >= 1
+	soon := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix])
+	q.frozen = q.on && !held(score[ofStreams], soon) || soon >= 1
 	if q.on {
 		switch {
 		case calls:
 			q.cause = ft.DependencyChanged
-		case max(score[ofLoad], score[ofRoutes]) >= explains || common(q.outside, q.members):
+		case max(score[ofLoad], score[ofRoutes]) >= explains || common(q.outside, q.members), score[ofStreams] > soon && j.longWorked():
 			q.cause = ft.WorkloadChanged
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise
-		v.Shared = float32(max(q.along[ofLoad], q.along[ofRoutes], q.along[ofResponse], q.along[ofMix])) / float32(q.members)
-		j.poolWhy(v)
+		v.Shared = float32(max(q.along[ofLoad], q.along[ofRoutes], q.along[ofResponse], q.along[ofMix], q.along[ofStreams])) / float32(q.members)
+		if score[ofStreams] > soon {
+			j.poolLongWhy(v)
+		} else {
+			j.poolWhy(v)
+		}
 	}
 	q.toldAgo++
 	if worthTelling(v, &q.told, q.toldAgo) {

@@ -3,6 +3,7 @@ package drift
 import (
 	"math"
 
+	"github.com/fettle-dev/fettle/core/profile"
 	"github.com/fettle-dev/fettle/core/stat"
 )
 
@@ -13,7 +14,7 @@ func (j *Judge) rate(r int) {
 	t.routes, t.mix = 0, 0
 	for k := range j.parts() {
 		t.score[k] = 0
-		if p.Rows >= p.Need {
+		if j.counts(p, k) {
 			t.score[k] = t.dev[k] / j.ladders[k].low
 		}
 		switch {
@@ -26,6 +27,22 @@ func (j *Judge) rate(r int) {
 	}
 	age(&t.stirred, t.routes, stirs)
 	age(&t.roused, max(t.score[partSelf], t.score[partPeers], t.mix), release)
+}
+
+// counts tells whether a part of a profile is judged. Rows that are a minute apart or more are too far apart for the parts
+// that see what happens within seconds, once the streams see them.
+func (j *Judge) counts(p *profile.Profile, k part) bool {
+	streams := p.Long.Rows >= j.longLearn
+	switch {
+	case p.Rows < p.Need:
+		return false
+	case k == partStreams:
+		return streams
+	case k == partLoad || k == partSelf || k == partPeers:
+		return !j.coarse || !streams
+	default:
+		return true
+	}
 }
 
 // age counts the rows since a score rose to a bound, until it falls below half of it.
@@ -56,6 +73,7 @@ const (
 	ofResponse        // the columns
 	ofMix             // the sets that are answered
 	ofCalls           // the columns of dependencies
+	ofStreams         // the columns over longer times
 	aspects
 )
 
@@ -70,6 +88,8 @@ func (t *track) of(a aspect) float64 {
 		return t.mix
 	case ofCalls:
 		return t.calls
+	case ofStreams:
+		return t.score[partStreams]
 	default:
 		return t.score[partSelf]
 	}
@@ -94,6 +114,8 @@ func (j *Judge) raise(t *track, k part) float64 {
 	switch {
 	case k == partPeers || k == partSlope:
 		return 1
+	case k == partStreams:
+		a = ofStreams
 	case k == partSelf:
 		a = ofResponse
 	case k >= partSets && j.sets[k-partSets].load:
@@ -125,30 +147,38 @@ func (j *Judge) cohere() {
 			}
 		}
 	}
-	j.cohereAspect(ofLoad, j.firstLoad, j.work)
-	j.cohereAspect(ofRoutes, 0, 0)
-	j.cohereAspect(ofResponse, j.work, len(j.cols))
-	j.cohereAspect(ofMix, 0, 0)
+	d := len(j.cols)
+	drift := func(from, to int) func(r int) []float64 {
+		return func(r int) []float64 { return s.w[r*d+from : r*d+to] }
+	}
+	j.cohereAspect(ofLoad, drift(j.firstLoad, j.work))
+	j.cohereAspect(ofRoutes, nil)
+	j.cohereAspect(ofResponse, drift(j.work, d))
+	j.cohereAspect(ofMix, nil)
+	j.cohereAspect(ofStreams, func(r int) []float64 { return s.profiles[r].Lean })
 	j.cohereCalls()
 	j.relative()
 	j.mixPeers()
 }
 
-// cohereAspect does so for one aspect: by the columns from a to b of the drift vectors, by the scores alone where there
-// are none.
-func (j *Judge) cohereAspect(k aspect, a, b int) {
-	s, d := &j.scratch, len(j.cols)
-	sum := s.sum[a:b]
-	clear(sum)
+// cohereAspect does so for one aspect: by the members' drift vectors, by the scores alone where there are none.
+func (j *Judge) cohereAspect(k aspect, vector func(r int) []float64) {
+	s := &j.scratch
+	s.unit = s.unit[:0]
 	stirs := func(r int) bool { return s.judged(r) && s.peer[r] && j.tracks[s.index[r]].of(k) >= stirred }
 	for r := range s.index {
-		if stirs(r) {
-			addUnit(sum, s.w[r*d+a:r*d+b])
+		if vector != nil && stirs(r) {
+			v := vector(r)
+			if len(s.unit) == 0 {
+				s.unit = resize(s.unit, len(v))
+				clear(s.unit)
+			}
+			addUnit(s.unit, v)
 		}
 	}
 	along := 0
 	for r := range s.index {
-		if stirs(r) && (a == b || cosine(s.w[r*d+a:r*d+b], sum) >= alike) {
+		if stirs(r) && (vector == nil || cosine(vector(r), s.unit) >= alike) {
 			along++
 			j.tracks[s.index[r]].alike[k] = 1
 		}
@@ -200,22 +230,28 @@ func cosine(v, sum []float64) float64 {
 	return dot / math.Sqrt(rest)
 }
 
-// relative fills the load and routes of each row relative to its peers'.
+// relative fills the load, routes and streams of each row relative to its peers'.
 func (j *Judge) relative() {
 	s, d := &j.scratch, len(j.cols)
 	for r := range s.index {
 		if s.judged(r) {
-			j.tracks[s.index[r]].apart = 0
+			t := &j.tracks[s.index[r]]
+			t.apart, t.longApart = 0, 0
 		}
 	}
+	work := func(t *track, b float64) { t.apart = max(t.apart, math.Abs(b)) }
 	for c := j.firstLoad; c < j.work; c++ {
-		j.apart(func(r int) float64 { return s.w[r*d+c] }, j.ladders[partLoad].low)
+		j.apart(func(r int) float64 { return s.w[r*d+c] / j.ladders[partLoad].low }, work)
 	}
-	j.apart(func(r int) float64 { return j.tracks[s.index[r]].routes }, 1)
+	j.apart(func(r int) float64 { return j.tracks[s.index[r]].routes }, work)
+	// What happens to all is stronger on some than on others, so differences count relative to what the others show.
+	j.apart(func(r int) float64 { return j.tracks[s.index[r]].score[partStreams] }, func(t *track, b float64) {
+		t.longApart = max(0, b/(1+t.score[partStreams]-b))
+	})
 }
 
-// apart raises each row's apart to what its value leaves the middle of the others' by, in units of low.
-func (j *Judge) apart(value func(r int) float64, low float64) {
+// apart hands each row what its value leaves the middle of the others' by.
+func (j *Judge) apart(value func(r int) float64, take func(t *track, beyond float64)) {
 	s := &j.scratch
 	s.col = s.col[:0]
 	for r := range s.index {
@@ -233,9 +269,8 @@ func (j *Judge) apart(value func(r int) float64, low float64) {
 		if s.peer[r] {
 			lo, hi = m.Without(v)
 		}
-		if b := math.Abs(beyond(v, lo, hi)) / low; b == b {
-			t := &j.tracks[s.index[r]]
-			t.apart = max(t.apart, b)
+		if b := beyond(v, lo, hi); b == b {
+			take(&j.tracks[s.index[r]], b)
 		}
 	}
 }

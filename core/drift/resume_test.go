@@ -75,10 +75,20 @@ func TestResume(t *testing.T) {
 		}
 		x := &chaos{rnd: rand.New(rand.NewPCG(seed, 5))}
 		config := Config{MemoryLimit: 512 * mebi, Learn: 40 * time.Second}
-		went, err := New(w.schema, config)
-		if err != nil {
-			t.Fatal(err)
+		if rapid.Bool().Draw(t, "coarse") { // then frames are rows of the streams
+			config.Interval, config.Learn = time.Minute, 40*time.Minute
 		}
+		begin := func() *Judge {
+			j, err := New(w.schema, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if j.coarse {
+				j.longLearn, j.longAnchor = 100, 300
+			}
+			return j
+		}
+		went := begin()
 		step := func(js ...*Judge) {
 			f := w.next()
 			x.disturb(w, f)
@@ -97,10 +107,7 @@ func TestResume(t *testing.T) {
 			step(went)
 		}
 		saved := checkpoint(t, went)
-		restored, err := New(w.schema, config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		restored := begin()
 		if err := restored.UnmarshalBinary(saved); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"cmp"
 	"math"
 
 	ft "github.com/fettle-dev/fettle"
@@ -58,15 +59,20 @@ func (j *Judge) Scores(dst []Scores) []Scores {
 
 // scoresOf fills the channels of a judged row.
 func (j *Judge) scoresOf(out *Scores, r int, t *track) {
+	p := &j.scratch.profiles[r]
 	out.Self, out.Raised = 0, 0
 	for k := range j.parts() {
 		if k != partPeers {
-			out.Self = max(out.Self, t.score[k])
+			v := t.score[k]
+			if k == partStreams && j.counts(p, k) {
+				v = t.ranked / (1 + cmp.Or(j.rankLow, j.ladders[k].low))
+			}
+			out.Self = max(out.Self, v)
 			out.Raised = max(out.Raised, t.score[k]/j.raise(t, k))
 		}
 	}
 	if j.compared(r) {
-		out.Peers = max(t.score[partPeers], t.mixPeers)
+		out.Peers = max(t.score[partPeers], t.mixPeers, t.longApart)
 	}
 }
 

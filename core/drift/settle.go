@@ -56,30 +56,33 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	p, t := &j.scratch.profiles[r], &j.tracks[j.scratch.index[r]]
 	var s [parts]float64
 	level, lead := ft.Steady, partLoad
-	mix := 0.0
+	mix, soon := 0.0, 0.0 // soon is of all parts but the streams
 	for k := range j.parts() {
 		s[k] = t.score[k] / j.raise(t, k)
 		if s[k] > s[lead] {
 			lead = k
+		}
+		if k != partStreams {
+			soon = max(soon, s[k])
 		}
 		if k >= partSets && !j.sets[k-partSets].load {
 			mix = max(mix, s[k])
 		}
 		level = max(level, j.ladders[k].of(s[k]))
 	}
-	apart := max(s[partPeers], t.mixPeers)
-	if j.pool.members > 2 && j.raise(t, partSelf) == 1 && max(s[partLoad], t.routes, s[partSlope]) < 1 && apart < agrees {
+	apart := max(s[partPeers], t.mixPeers, t.longApart)
+	if j.pool.members > 2 && j.raise(t, partSelf) == 1 && j.raise(t, partStreams) == 1 && max(s[partLoad], t.routes, s[partSlope]) < 1 && apart < agrees {
 		level = min(level, ft.Low) // it alone is not coherent, nor do its peers stand apart from it: a blip
 	}
 	now := ft.InstantOf(f.At)
-	level = t.follow(now, s[lead], level)
-	t.frozen = t.on || t.raw() >= 1 || s[lead] >= 1 || j.pool.frozen
+	level = t.follow(now, s[lead], level, j.recover)
+	t.frozen = t.on && !held(s[partStreams], soon) || t.raw() >= 1 || soon >= 1 || j.pool.frozen
 	v := &t.verdict
 	*v = ft.Verdict{
 		Slot: v.Slot, Life: v.Life, Level: level, Score: float32(s[lead]), SelfLoad: float32(s[partLoad]),
-		SelfResp: float32(max(s[partSelf], s[partSlope], mix)), PeersLoad: float32(t.apart), PeersResp: float32(apart),
+		SelfResp: float32(max(s[partSelf], s[partSlope], s[partStreams], mix)), PeersLoad: float32(t.apart), PeersResp: float32(apart),
 		Categories: float32(t.routes), Progress: 1, Members: uint16(min(j.pool.members, math.MaxUint16)),
-		Shared: float32(max(t.alike[ofLoad], t.alike[ofRoutes], t.alike[ofResponse], t.alike[ofMix])),
+		Shared: float32(max(t.alike[ofLoad], t.alike[ofRoutes], t.alike[ofResponse], t.alike[ofMix], t.alike[ofStreams])),
 	}
 	if lead == partPeers {
 		v.Channel = ft.Peers
@@ -95,11 +98,20 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 		v.Cause, v.Extent, v.Why, v.Forecast = t.cause, t.told.Extent, t.told.Why, t.told.Forecast
 		return // on its way out: what it was stays said
 	}
+	if s[partStreams] > soon && soon < 1 {
+		v.Cause, v.Extent = j.longCause(t, p)
+		t.cause = v.Cause
+		j.longWhy(v, r, p)
+		return
+	}
 	v.Cause, v.Extent = j.cause(t, &s)
 	j.linger(t, v.Cause)
 	t.cause = v.Cause
 	j.why(f, r, p, s[partSlope])
 }
+
+// held tells whether it is the streams alone that hold a drift: what is usual within seconds is learnt on.
+func held(streams, others float64) bool { return streams >= release && others < release }
 
 // linger notes for how long the cause may explain responses that outlast it.
 func (j *Judge) linger(t *track, cause ft.Cause) {

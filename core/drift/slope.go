@@ -8,10 +8,14 @@ import (
 	"github.com/fettle-dev/fettle/core/stat"
 )
 
-// Each scale keeps the minima of intervals eight times as long as those of the one before: 8, 64 and 512 rows. Minima
-// leave out the teeth of a garbage-collected heap.
+// Each of the first scales keeps the minima of intervals eight times as long as those of the one before: 8, 64 and 512 rows. The
+// last one's are days, as near as 64 rows divide them. Minima leave out the teeth of a garbage-collected heap.
 const (
 	slopeEvery = 8
+	dayScale   = profile.Scales - 1
+	dayFeed    = 1 // the scale whose minima those of a day are taken from
+	// What grows each day for ten of them is no warm-up, however little it is: so much of what else is material counts.
+	dayMaterial = 0.2
 	// leastMinima must be there before a slope counts; forecasts of a drift already seen need fewer.
 	leastMinima   = 10
 	forecastRows  = 2
@@ -25,10 +29,26 @@ const (
 
 // slopeAge is the age in rows that an instance must have before growth of a scale counts without peers of like age
 // that stay: heaps and caches fill in the first minutes.
-var slopeAge = [profile.Scales]float64{300, 1500, 8000}
+var slopeAge = [dayScale]float64{300, 1500, 8000}
+
+// slopeDays is the same of the last scale, in days.
+const slopeDays = 3
+
+func (j *Judge) slopeAge(k int) float64 {
+	if k == dayScale {
+		return slopeDays / j.day
+	}
+	return slopeAge[k]
+}
 
 // scaleRows is the length of a scale's intervals.
-func scaleRows(k int) int { return slopeEvery << (3 * k) }
+func (j *Judge) scaleRows(k int) int {
+	if k == dayScale {
+		feed := j.scaleRows(dayFeed)
+		return feed * max(1, int(math.Round(1/(j.day*float64(feed)))))
+	}
+	return slopeEvery << (3 * k)
+}
 
 // lowest folds the unbounded columns of row r, the work removed, into the minima of the interval under way.
 func (j *Judge) lowest(r int, p *profile.Profile, g *profile.Group) {
@@ -47,12 +67,10 @@ func (j *Judge) lowest(r int, p *profile.Profile, g *profile.Group) {
 
 // grow closes the intervals that end with this frame and rates the growth over their minima.
 func (j *Judge) grow() {
-	every := uint64(slopeEvery)
 	for k := range profile.Scales {
-		if j.tick%every != 0 {
-			return
+		if j.tick%uint64(j.scaleRows(k)) != 0 {
+			continue
 		}
-		every *= slopeEvery
 		for r := range j.scratch.index {
 			if j.scratch.judged(r) {
 				p := &j.scratch.profiles[r]
@@ -88,10 +106,11 @@ func (j *Judge) close(p *profile.Profile, r, k int) {
 		copy(m, m[1:])
 		m[profile.Minima-1] = low
 		p.Lowest[k*n+u] = 0
-		if k+1 < profile.Scales {
-			if next := &p.Lowest[(k+1)*n+u]; *next == 0 || low < *next {
-				*next = low
-			}
+		if k+1 < dayScale {
+			lower(&p.Lowest[(k+1)*n+u], low)
+		}
+		if k == dayFeed {
+			lower(&p.Lowest[dayScale*n+u], low)
 		}
 		steady := false
 		p.Grown[k*n+u], steady = j.growth(p, k, u)
@@ -105,10 +124,17 @@ func (j *Judge) close(p *profile.Profile, r, k int) {
 	}
 }
 
+// lower takes v for the lowest value of an interval if it is; 0 is none yet.
+func lower(low *float64, v float64) {
+	if *low == 0 || v < *low {
+		*low = v
+	}
+}
+
 // growth is the rise over a scale's minima in units of the column, and whether it is steady and lasts.
 func (j *Judge) growth(p *profile.Profile, k, u int) (rise float64, steady bool) {
 	have := int(p.Filled[k])
-	if have < leastMinima || float64(scaleRows(k)) < j.cols[j.unbounded[u]].every {
+	if have < leastMinima || float64(j.scaleRows(k)) < j.cols[j.unbounded[u]].every {
 		return 0, false
 	}
 	m := p.MinimaOf(k, u)[profile.Minima-have:]
@@ -159,15 +185,24 @@ func (j *Judge) outgrow(g int32, k, u int) {
 
 func (j *Judge) ofAge(r int32, k int, young bool) bool {
 	s := &j.scratch
-	return s.judged(int(r)) && s.peer[r] && (j.tracks[s.index[r]].age < slopeAge[k]) == young
+	return s.judged(int(r)) && s.peer[r] && (j.tracks[s.index[r]].age < j.slopeAge(k)) == young
 }
 
 func (j *Judge) learnGrowth(g *profile.Group, p *profile.Profile, k, u int, grown float64) {
 	n := len(j.unbounded)
-	m := j.cols[j.unbounded[u]].material(p.MinimaOf(k, u)[profile.Minima-1])
+	m := j.materialOf(p, k, u)
 	v := min(grown*grown, growthClip*m*m)
 	g.Growth[k*n+u] += stat.Step(g.Grew[k]/float64(n), 1, 1.0/growthRows) * (v - g.Growth[k*n+u])
 	g.Grew[k]++
+}
+
+// materialOf is how much an unbounded column must at least grow over the minima of a scale to count.
+func (j *Judge) materialOf(p *profile.Profile, k, u int) float64 {
+	m := j.cols[j.unbounded[u]].material(p.MinimaOf(k, u)[profile.Minima-1])
+	if k == dayScale {
+		m *= dayMaterial
+	}
+	return m
 }
 
 // slope is the deviation of the fastest growing unbounded column, the column, and the scale it grows on.
@@ -184,7 +219,7 @@ func (j *Judge) slope(p *profile.Profile, g *profile.Group) (best float64, col, 
 			if grown <= 0 {
 				continue
 			}
-			m := j.cols[c].material(p.MinimaOf(k, u)[profile.Minima-1])
+			m := j.materialOf(p, k, u)
 			usual := max(m*m, (growthPrior*m*m+seen*g.Growth[k*n+u])/(growthPrior+seen))
 			if v := grown / math.Sqrt(usual); v > best {
 				best, col, scale = v, c, k
@@ -207,7 +242,7 @@ func (j *Judge) foresee(p *profile.Profile, c, k, points int, now ft.Instant) ft
 		m = append(m, low)
 	}
 	slope, concord := stat.TheilSen(m)
-	slope /= float64(scaleRows(k)) * j.config.Interval.Seconds()
+	slope /= float64(j.scaleRows(k)) * j.config.Interval.Seconds()
 	if slope <= 0 || concord < slopeConcord {
 		return ft.Forecast{}
 	}

@@ -105,18 +105,19 @@ type judgeState struct {
 	tick        uint64
 	last        ft.Instant
 	falseAlarms float64
+	rankLow     float64
 	ladders     [parts]ladder
 	pool        poolTrack
 }
 
 func (j *Judge) state() judgeState {
-	return judgeState{j.tick, j.last, j.config.FalseAlarms, j.ladders, j.pool}
+	return judgeState{j.tick, j.last, j.config.FalseAlarms, j.rankLow, j.ladders, j.pool}
 }
 
 func (s *judgeState) code(c *coder) {
 	integer(c, &s.tick)
 	integer(c, &s.last)
-	c.float(&s.falseAlarms)
+	c.floats(&s.falseAlarms, &s.rankLow)
 	for k := range s.ladders {
 		l := &s.ladders[k]
 		c.float(&l.low)
@@ -154,7 +155,7 @@ func (t *track) code(c *coder) {
 	integer(c, &t.idle, &t.slopeCol, &t.slopeScale, &t.called, &t.stirred, &t.roused, &t.toldAgo)
 	c.flags(&t.held, &t.outside, &t.falls, &t.frozen)
 	c.flags(pointers(t.common[:])...)
-	c.floats(&t.age, &t.widen, &t.apart, &t.routes, &t.mix, &t.mixPeers, &t.calls, &t.rest, &t.worked)
+	c.floats(&t.age, &t.widen, &t.apart, &t.routes, &t.mix, &t.mixPeers, &t.calls, &t.rest, &t.worked, &t.ranked, &t.longApart)
 	for _, v := range [...][]float64{t.dev[:], t.score[:], t.rho[:], t.alike[:]} {
 		c.vector(v)
 	}
@@ -183,7 +184,7 @@ func (t *track) fit(j *Judge) {
 	t.slot = max(t.slot, -1)
 	t.place %= profile.Recent
 	t.slopeCol = min(max(t.slopeCol, -1), len(j.cols)-1)
-	t.slopeScale = min(max(t.slopeScale, 0), len(slopeAge)-1)
+	t.slopeScale = min(max(t.slopeScale, 0), dayScale)
 	for k := range t.window {
 		t.window[k] = min(t.window[k], uint8(len(windowKeep)-1))
 	}

@@ -63,6 +63,10 @@ func (j *Judge) stream(f *ft.Frame, r int) {
 	t.dev[partPeers] = j.distance(forms[profile.Spans:], &p.PeersNorm)
 	j.depends(r, p, g, t)
 	j.step(r, p, g)
+	if p.Rows >= p.Need && !j.counts(p, partSelf) {
+		clear(w)
+		t.outside = false
+	}
 	load := 0.0
 	for c := j.firstLoad; c < j.work; c++ {
 		load += w[c] * w[c]

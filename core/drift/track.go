@@ -34,6 +34,9 @@ type track struct {
 	common               [aspects]bool                         // enough of the pool does
 	stirred, roused      int                                   // rows since the routes began to stir, and a response
 
+	longApart float64 // of the streams' score, what those of the peers leave
+	ranked    float64 // deviation of the streams to rank by, which does not end by getting used to it
+
 	above  [parts]uint32 // levels of the calibration grid that are on
 	frozen bool
 	worked float64  // rows for which a past change still explains responses: of the work, or of what it calls
@@ -55,12 +58,13 @@ type episode struct {
 	cause ft.Cause
 }
 
-// follow folds one row's score and level. It returns the level to tell.
-func (e *episode) follow(now ft.Instant, score float64, level ft.Level) ft.Level {
+// follow folds one row's score and level. It returns the level to tell. The episode ends when the score was below the release
+// level for so many rows as recover.
+func (e *episode) follow(now ft.Instant, score float64, level ft.Level, recover int) ft.Level {
 	switch {
 	case score < release:
 		e.below++
-		if e.below >= recoverRows || !e.on {
+		if e.below >= recover || !e.on {
 			*e = episode{level: ft.Steady}
 			return ft.Steady
 		}
@@ -158,6 +162,7 @@ func (j *Judge) begin(i int32) {
 	p, t := j.bank.At(i), &j.tracks[i]
 	g := j.bank.Group(p.Group)
 	j.relocate(i)
+	j.beginLong(&p, &g)
 	p.Need, p.Anchored, p.Lived = j.learn, false, 0
 	if g.Located >= j.learn && g.Factored {
 		p.Need, p.Prior, p.Ever = quickRows, true, g.Ever

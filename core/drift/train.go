@@ -61,6 +61,9 @@ func (j *Judge) calibrate(t *track, held bool) {
 		days = 0
 	}
 	for k := range j.parts() {
+		if k == partStreams {
+			continue // counted as its rows come
+		}
 		if held {
 			t.above[k] = 0
 			continue

@@ -78,6 +78,9 @@ func (j *Judge) why(f *ft.Frame, r int, p *profile.Profile, slope float64) {
 			continue
 		}
 		usual := j.usual(y, c, p, g)
+		if slope >= 1 && c == t.slopeCol && t.slopeScale == dayScale { // what is usual has followed it for days
+			usual = p.MinimaOf(dayScale, j.cols[c].slope)[profile.Minima-int(p.Filled[dayScale])]
+		}
 		key := min(math.Abs(z), strong) * j.cols[c].importance
 		if c < j.own && t.verdict.Cause == ft.DependencyChanged {
 			key += workFirst
@@ -173,10 +176,10 @@ func (j *Judge) attachForecast(f *ft.Frame, t *track, p *profile.Profile) {
 		v.Forecast = j.foresee(p, t.slopeCol, t.slopeScale, int(p.Filled[t.slopeScale]), now)
 	}
 	rows, scale := int(int64(now-t.rise)/int64(j.config.Interval)), 0
-	for rows/scaleRows(scale) >= profile.Minima && scale < profile.Scales-1 {
+	for rows/j.scaleRows(scale) >= profile.Minima && scale < profile.Scales-1 {
 		scale++
 	}
-	since := min(rows/scaleRows(scale), profile.Minima-1)
+	since := min(rows/j.scaleRows(scale), profile.Minima-1)
 	for k := 0; k < len(v.Why) && v.Forecast.At == 0; k++ {
 		if w := v.Why[k]; w.N == 1 && w.Z > 0 {
 			v.Forecast = j.foresee(p, j.columnOf(int(w.Dim)), scale, since, now)

@@ -3,7 +3,9 @@ package profile
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"unsafe"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/stat"
@@ -13,9 +15,14 @@ import (
 const (
 	Recent  = 7  // innovations kept of each column: the median of them withstands three wild rows
 	Spans   = 3  // spans over which innovations are smoothed
-	Scales  = 3  // intervals whose minima are kept of unbounded columns
+	Scales  = 4  // intervals whose minima are kept of unbounded columns
 	Minima  = 16 // minima kept of each
 	Windows = 2  // spans over which category counts are summed
+	Streams = 3  // ways to look at a row over longer times: its level, its deviation from the last hours, its change
+	Leans   = 2  // of these, those whose smoothed innovations are kept: level and deviation
+	Bins    = 48 // of a day
+	Fades   = 5  // spans over which the sum of the streams is smoothed
+	Alerts  = 3  // of these, the first ones, by which alarms are
 )
 
 // Shape is the size of a bank's vectors. Columns are in the judge's order: intake, load, response.
@@ -66,6 +73,47 @@ type Head struct {
 	Norm      [Spans]float64 // healthy mean of the self channel's quadratic forms
 	PeersNorm [Spans]float64 // the same of the peers channel
 	Filled    [Scales]int32  // minima seen of each scale, at most Minima
+	Long      Long
+}
+
+// Long is the part of a profile that looks at longer times and has fixed fields. Medians are those of healthy time, as
+// logarithms.
+type Long struct {
+	Had    ft.Dims          // columns that ever had a value
+	Broken bool             // rows are missing before the next one
+	Bucket float64          // number of the row under way, 0 for none
+	Count  float64          // frames in it
+	Rows   float64          // rows so far
+	Heavy  [Streams]float64 // the same by what they taught
+	Usual  [Streams]float64 // median of each stream's form
+	Ranks  [Fades]float64   // smoothed sums of the streams
+	Warns  [Alerts]float64  // the same of those that alarms are by
+	Rank   float64          // median of the mean of Ranks
+	Warn   float64          // median of the mean of Warns
+	Work   float64          // smoothed form of the level's work columns
+	// What is usual of the level's form by now: what lasts is adopted.
+	Level, Recent, Lasts float64
+}
+
+// Calm takes the smoothed sums for usual.
+func (l *Long) Calm() {
+	for k := range l.Ranks {
+		l.Ranks[k] = math.Exp(l.Rank)
+	}
+	for k := range l.Warns {
+		l.Warns[k] = math.Exp(l.Warn)
+	}
+}
+
+// floats are the numbers of l, in the order of a checkpoint.
+func (l *Long) floats() []*float64 {
+	out := []*float64{&l.Bucket, &l.Count, &l.Rows, &l.Rank, &l.Warn, &l.Work, &l.Level, &l.Recent, &l.Lasts}
+	for _, v := range [...][]float64{l.Heavy[:], l.Usual[:], l.Ranks[:], l.Warns[:]} {
+		for i := range v {
+			out = append(out, &v[i])
+		}
+	}
+	return out
 }
 
 // Profile is a view of one instance's state; it is valid until the next profile is added to its bank.
@@ -84,6 +132,16 @@ type Profile struct {
 	Fed       []float64 // [set] readings that its reference rests on
 	Minima    []float64 // [scale][unbounded column][Minima], oldest first
 	Lowest    []float64 // [scale][unbounded column], of the interval under way
+	// Of longer times.
+	Sum, Sums []float64 // the row under way: sums of the values, and how many
+	Prev      []float64 // the row before
+	Hours     []float64 // mean of the last hours
+	Peak      []float64 // greatest magnitude
+	Stream    []float64 // [stream][column]: means of the streams
+	Lean      []float64 // [lean][column]: smoothed innovations of level and deviation
+	Day       []float64 // mean of the last days
+	Along     []float64 // how the column goes along with the season: its product with it
+	Square    []float64 // and the square of that
 	// The streams of the last seconds.
 	Hist      []float64 // [column][Recent]: the self channel's innovations
 	PeersHist []float64 // the same of the peers channel
@@ -109,6 +167,32 @@ type GroupHead struct {
 	Pending  float64 // rows since the factor was refreshed
 	Factored bool
 	Last     uint64 // tick of its last row
+	Long     GroupLong
+}
+
+// GroupLong is the part of a group that looks at longer times and has fixed fields.
+type GroupLong struct {
+	Heavy   [Streams]float64 // rows that each stream's scatter rests on, by what they taught
+	Pending [Streams]float64 // rows since its factor was refreshed
+	Members float64          // that teach it, smoothed
+	Known   float64          // half hours that the season rests on
+	Bin     float64          // of the day, that goes on
+	Count   float64          // rows in it
+	Begun   bool
+	Ready   bool             // the streams of one member are known
+	Usual   [Streams]float64 // medians of that member, for those that begin
+	Rank    float64
+	Warn    float64
+}
+
+func (l *GroupLong) floats() []*float64 {
+	out := []*float64{&l.Members, &l.Known, &l.Bin, &l.Count, &l.Rank, &l.Warn}
+	for _, v := range [...][]float64{l.Heavy[:], l.Pending[:], l.Usual[:]} {
+		for i := range v {
+			out = append(out, &v[i])
+		}
+	}
+	return out
 }
 
 // Group is a view of what the instances of a specialization share.
@@ -126,6 +210,15 @@ type Group struct {
 	// Of each set: the correlation of counts in healthy windows, how much more than their number tells the references
 	// of members differ, and the rows that these rest on.
 	Rho, RhoRows, Spread, SpreadRows []float64
+	// Of longer times.
+	StreamMu  []float64 // [stream][column]: mean location of its members
+	StreamCov []float64 // [stream], packed
+	StreamL   []float64 // [stream], packed factors
+	Season    []float64 // [bin][column]: deviation from the day's mean at that time of day
+	Binned    []float64 // [bin] days that it rests on
+	BinSum    []float64 // of the bin that goes on
+	Middle    []float64 // of Season over the day
+	Vary      []float64 // variance around the day's mean
 	// Derived from the above.
 	L     []float64 // packed factor of Cov
 	Inv   []float64 // [span][column]: 1 over the healthy scale of the self channel's smoothed innovations
@@ -156,8 +249,8 @@ func NewBank(s Shape) (*Bank, error) {
 	}
 	d, c, u := s.Columns, s.Categories, s.Unbounded
 	b := &Bank{shape: s, index: make(map[uint32]int32)}
-	b.stride = (4+2*Recent+2*Spans)*d + s.Work + (2+Windows)*c + 4*s.Sets + Scales*u*(Minima+2) + 2*s.Slow
-	b.gstride = (4+4*Spans)*d + s.Work + 2*stat.PackedLen(d) + Scales*u + c + 4*s.Sets
+	b.stride = (4+2*Recent+2*Spans+8+Streams+Leans)*d + s.Work + (2+Windows)*c + 4*s.Sets + Scales*u*(Minima+2) + 2*s.Slow
+	b.gstride = (4+4*Spans+Streams+Bins+3)*d + Bins + s.Work + (2+2*Streams)*stat.PackedLen(d) + Scales*u + c + 4*s.Sets
 	return b, nil
 }
 
@@ -171,7 +264,7 @@ func (b *Bank) Len() int { return len(b.heads) }
 func (b *Bank) Groups() int { return len(b.groups) }
 
 // StateBytes is the memory that one profile takes.
-func (b *Bank) StateBytes() int { return 8*b.stride + 200 }
+func (b *Bank) StateBytes() int { return 8*b.stride + int(unsafe.Sizeof(Head{})) }
 
 // Add makes a profile, all zero, and returns its index.
 func (b *Bank) Add(life ft.Life, group int32) int32 {
@@ -208,6 +301,8 @@ func (b *Bank) At(i int32) Profile {
 		Mu:   take(d), Anchor: take(d), Cand: take(d), Seen: take(d), Fast: take(b.shape.Work),
 		Ref: take(c), RefCand: take(c), Reference: take(n), Lent: take(n), Fed: take(n),
 		Minima: take(Scales * u * Minima), Lowest: take(Scales * u),
+		Sum: take(d), Sums: take(d), Prev: take(d), Hours: take(d), Peak: take(d), Stream: take(Streams * d), Lean: take(Leans * d),
+		Day: take(d), Along: take(d), Square: take(d),
 		Hist: take(Recent * d), PeersHist: take(Recent * d), Self: take(Spans * d), Peers: take(Spans * d),
 		Window: take(Windows * c), Grown: take(Scales * u), Last: take(b.shape.Slow), Ago: take(b.shape.Slow), Waits: take(n),
 	}
@@ -315,6 +410,8 @@ func (b *Bank) Group(g int32) Group {
 		Mu:        take(d), Fast: take(b.shape.Work), Cov: take(stat.PackedLen(d)), Var: take(Spans * d), PVar: take(Spans * d),
 		Growth: take(Scales * u), Seen: take(d), Tuned: take(d), Ref: take(b.shape.Categories),
 		Rho: take(n), RhoRows: take(n), Spread: take(n), SpreadRows: take(n),
+		StreamMu: take(Streams * d), StreamCov: take(Streams * stat.PackedLen(d)), StreamL: take(Streams * stat.PackedLen(d)),
+		Season: take(Bins * d), Binned: take(Bins), BinSum: take(d), Middle: take(d), Vary: take(d),
 		L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
 	}
 }

@@ -16,13 +16,16 @@ var ErrCorrupt = errors.New("unusable checkpoint")
 
 const (
 	magic       = "FTLP"
-	version     = 2
+	version     = 3
 	flagPrior   = 1
 	flagAnchor  = 2
+	flagBroken  = 4
+	flagBegun   = 1
+	flagReady   = 2
 	headerBytes = len(magic) + 2 + 8 + 6*2
-	tailBytes   = 8 * (5 + stat.RunLevels)
-	groupBytes  = 4 + 3*8 + 8*(3+Scales) + 8 + 1 + 8
-	headBytes   = 8 + 4 + 4 + 2*8 + 8*4 + 1 + 8*2*Spans + Scales
+	tailBytes   = 8 * (6 + stat.RunLevels)
+	groupBytes  = 4 + 3*8 + 8*(3+Scales) + 8 + 1 + 8 + 1 + 8*(6+3*Streams)
+	headBytes   = 8 + 4 + 4 + 2*8 + 8*4 + 1 + 8*2*Spans + Scales + 8 + 8*(9+2*Streams+Fades+Alerts)
 )
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -42,7 +45,7 @@ func (b *Bank) AppendBinary(dst []byte, digest uint64) ([]byte, error) {
 	}
 	for i := range b.Tails {
 		t := &b.Tails[i]
-		dst = appendFloats(dst, t.Threshold, t.Scale, t.Rate, t.Prior, t.Days)
+		dst = appendFloats(dst, t.Threshold, t.Scale, t.Rate, t.Prior, t.Octaves, t.Days)
 		dst = appendFloats(dst, t.Counts[:]...)
 	}
 	dst = le.AppendUint32(dst, uint32(len(b.groups)))
@@ -73,6 +76,14 @@ func (b *Bank) appendGroup(dst []byte, i int) []byte {
 	}
 	dst = append(dst, factored)
 	dst = le.AppendUint64(dst, g.Last)
+	long := byte(0)
+	if g.Long.Begun {
+		long |= flagBegun
+	}
+	if g.Long.Ready {
+		long |= flagReady
+	}
+	dst = appendPointed(append(dst, long), g.Long.floats())
 	return appendFloats(dst, b.gslab[i*b.gstride:(i+1)*b.gstride]...)
 }
 
@@ -91,18 +102,29 @@ func (b *Bank) appendProfile(dst []byte, i int) []byte {
 	if h.Anchored {
 		flags |= flagAnchor
 	}
+	if h.Long.Broken {
+		flags |= flagBroken
+	}
 	dst = append(dst, flags)
 	dst = appendFloats(dst, h.Norm[:]...)
 	dst = appendFloats(dst, h.PeersNorm[:]...)
 	for _, n := range h.Filled {
 		dst = append(dst, byte(n))
 	}
+	dst = appendPointed(le.AppendUint64(dst, uint64(h.Long.Had)), h.Long.floats())
 	return appendFloats(dst, b.slab[i*b.stride:(i+1)*b.stride]...)
 }
 
 func appendFloats(dst []byte, v ...float64) []byte {
 	for _, x := range v {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(x))
+	}
+	return dst
+}
+
+func appendPointed(dst []byte, v []*float64) []byte {
+	for _, x := range v {
+		dst = appendFloats(dst, *x)
 	}
 	return dst
 }
@@ -148,7 +170,7 @@ func (b *Bank) decode(r *reader) error {
 	b.Tails = make([]stat.Runs, n)
 	for i := range b.Tails {
 		t := &b.Tails[i]
-		r.floats(&t.Threshold, &t.Scale, &t.Rate, &t.Prior, &t.Days)
+		r.floats(&t.Threshold, &t.Scale, &t.Rate, &t.Prior, &t.Octaves, &t.Days)
 		r.fill(t.Counts[:])
 	}
 	groups := r.count(int(r.u32()), groupBytes+8*b.gstride)
@@ -167,6 +189,9 @@ func (b *Bank) decode(r *reader) error {
 		r.fill(g.Grew[:])
 		r.floats(&g.Pending)
 		g.Factored, g.Last = r.u8() != 0, r.u64()
+		long := r.u8()
+		g.Long.Begun, g.Long.Ready = long&flagBegun != 0, long&flagReady != 0
+		r.floats(g.Long.floats()...)
 		r.fill(b.gslab[int(i)*b.gstride : int(i+1)*b.gstride])
 	}
 	profiles := r.count(int(r.u32()), headBytes+8*b.stride)
@@ -190,12 +215,14 @@ func (b *Bank) decodeProfile(r *reader, i int) {
 	h.Settings, h.Ever, h.Counts = r.u32(), ft.Dims(r.u64()), ft.Dims(r.u64())
 	r.floats(&h.Rows, &h.Need, &h.Lived, &h.Candidate)
 	flags := r.u8()
-	h.Prior, h.Anchored = flags&flagPrior != 0, flags&flagAnchor != 0
+	h.Prior, h.Anchored, h.Long.Broken = flags&flagPrior != 0, flags&flagAnchor != 0, flags&flagBroken != 0
 	r.fill(h.Norm[:])
 	r.fill(h.PeersNorm[:])
 	for k := range h.Filled {
 		h.Filled[k] = min(int32(r.u8()), Minima)
 	}
+	h.Long.Had = ft.Dims(r.u64())
+	r.floats(h.Long.floats()...)
 	r.fill(b.slab[i*b.stride : (i+1)*b.stride])
 }
 

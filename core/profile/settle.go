@@ -20,11 +20,41 @@ func (g *Group) Settle() {
 	for i := range g.L {
 		g.L[i] = min(max(g.L[i], -vast), vast)
 	}
+	g.settleLong()
 	for c := range g.Mu {
 		k := stat.PackedLen(c) + c
 		g.Cov[k] = max(0, g.Cov[k])
 		if g.Factored && !(g.L[k] > 0 && g.Scale[c] > 0) {
 			g.Factored, g.Pending = false, 0
+		}
+	}
+}
+
+// vastLog is beyond the logarithm of any form.
+const vastLog = 50
+
+func (g *Group) settleLong() {
+	l := &g.Long
+	atLeastZero(l.Heavy[:])
+	atLeastZero(l.Pending[:])
+	for _, v := range []*float64{&l.Members, &l.Known, &l.Bin, &l.Count} {
+		*v = max(0, *v)
+	}
+	within(l.Usual[:], vastLog)
+	l.Rank, l.Warn = min(max(l.Rank, -vastLog), vastLog), min(max(l.Warn, -vastLog), vastLog)
+	for _, v := range [...][]float64{g.Vary, g.Binned} {
+		atLeastZero(v)
+	}
+	for _, v := range [...][]float64{g.StreamMu, g.StreamCov, g.StreamL, g.Season, g.BinSum, g.Middle} {
+		within(v, vast)
+	}
+	n := stat.PackedLen(len(g.Mu))
+	for k := range Streams {
+		for c := range g.Mu {
+			if at := k*n + stat.PackedLen(c) + c; !(g.StreamL[at] > 0) {
+				g.StreamL[k*n] = 0 // no factor
+				break
+			}
 		}
 	}
 }
@@ -35,10 +65,34 @@ func (p *Profile) Settle() {
 		*v = max(0, *v)
 	}
 	p.Need = max(1, p.Need)
+	p.settleLong()
 	for _, v := range [...][]float64{
 		p.Norm[:], p.PeersNorm[:], p.Seen, p.Ref, p.RefCand, p.Reference, p.Lent, p.Fed, p.Minima, p.Lowest, p.Window, p.Ago, p.Waits,
 	} {
 		atLeastZero(v)
+	}
+}
+
+func (p *Profile) settleLong() {
+	l := &p.Long
+	for _, v := range []*float64{&l.Bucket, &l.Count, &l.Rows, &l.Work, &l.Lasts} {
+		*v = max(0, *v)
+	}
+	for _, v := range [...][]float64{l.Heavy[:], l.Ranks[:], l.Warns[:], p.Sums, p.Peak, p.Square} {
+		atLeastZero(v)
+	}
+	within(l.Usual[:], vastLog)
+	for _, v := range []*float64{&l.Rank, &l.Warn, &l.Level, &l.Recent} {
+		*v = min(max(*v, -vastLog), vastLog)
+	}
+	for _, v := range [...][]float64{p.Sum, p.Prev, p.Hours, p.Stream, p.Lean, p.Day, p.Along} {
+		within(v, vast)
+	}
+}
+
+func within(v []float64, most float64) {
+	for i := range v {
+		v[i] = min(max(v[i], -most), most)
 	}
 }
 

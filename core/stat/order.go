@@ -40,6 +40,17 @@ func Median(a []float64) float64 {
 	return (lo + hi) / 2
 }
 
+// FollowMedian moves the estimate m of a median towards x, the observation after n others: by at most a part of scale that
+// falls with their number (Robbins and Monro, A Stochastic Approximation Method, Annals of Mathematical Statistics 22(3),
+// 1951). scale is about the spread of the observations.
+func FollowMedian(m, n, x, scale float64) float64 {
+	if n == 0 {
+		return x
+	}
+	step := 2 * scale / (n + 4)
+	return m + min(max(x-m, -step), step)
+}
+
 // middle gives the one or two middle elements.
 func middle(a []float64) (lo, hi float64) {
 	n := len(a)

@@ -409,3 +409,38 @@ func TestRunsShipped(t *testing.T) {
 		t.Errorf("no number is above levels %b", on)
 	}
 }
+
+// TestRunsReach: a grid that reaches further than twice the shipped threshold finds one that is ten times as high, and tells how
+// much further a tenth of the runs is under a power law.
+func TestRunsReach(t *testing.T) {
+	const rows = 1440
+	r := Runs{Threshold: 4, Scale: 1, Rate: 0.2, Prior: 1, Octaves: 4}
+	rnd := rand.New(rand.NewPCG(5, 1))
+	on := uint32(0)
+	next := func() float64 { return math.Pow(rnd.Float64(), -0.5) } // exceeds x in one of x² rows
+	for range 200 * rows {
+		on = r.Fold(on, next(), math.Inf(1), 1./rows)
+	}
+	u, _ := r.Quantile(1)
+	if want := math.Sqrt(rows); u < 0.8*want || u > 1.3*want {
+		t.Errorf("threshold for one run a day is %.1f, want about %.1f", u, want)
+	}
+	if ratio := r.Ratio(1); ratio < 3 || ratio > 3.7 {
+		t.Errorf("a tenth of the runs is %.2f times as far, want about the root of 10", ratio)
+	}
+}
+
+// TestFollowMedian: what is followed is the median, not the mean.
+func TestFollowMedian(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		at := rapid.Float64Range(-20, 20).Draw(t, "at")
+		m := 0.0
+		for n := range 20000 {
+			m = FollowMedian(m, float64(n), at+rnd.ExpFloat64()-math.Ln2, 1)
+		}
+		if math.Abs(m-at) > 0.1 {
+			t.Fatalf("%.2f, the median is %.2f", m, at)
+		}
+	})
+}

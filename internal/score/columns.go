@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/core/drift"
 )
 
 // columns are those that are judged, in the order of the schema.
@@ -90,8 +91,7 @@ func (cs *columns) schema() (*ft.Schema, error) {
 type scale struct {
 	shape  ft.Transform // first
 	grain  float64      // of Log1p
-	middle float64      // then less so much
-	factor float64      // and times so much
+	factor float64      // then times so much
 }
 
 // plain leaves values as they are.
@@ -110,7 +110,7 @@ func (s *scale) shaped(x float64) float64 {
 	return x
 }
 
-func (s *scale) forward(x float64) float64 { return (s.shaped(x) - s.middle) * s.factor }
+func (s *scale) forward(x float64) float64 { return s.shaped(x) * s.factor }
 
 const (
 	// units is how many of the judge's units a column's spread is: a number without a unit matters from 2 of them on, which
@@ -121,7 +121,8 @@ const (
 	levelUnits = 40
 	// leastSpread is the share of a column's middle that its spread is at least: a change of the last digits is none.
 	leastSpread = 0.05
-	// skewed columns have an upper tail so many times as long as the lower one: the logarithm is taken of them.
+	// skewed columns have an upper tail so many times as long as the lower one: the logarithm is taken of them where train is too
+	// short for what the judge sees over hours, which ranks better without.
 	skewed = 10
 )
 
@@ -145,7 +146,7 @@ func scaleOf(r *Role, i int, members []Member) (ft.Transform, scale) {
 	switch {
 	case r.Transform != nil:
 		s.shape = *r.Transform
-	case heavy(values):
+	case shortest(members) < drift.LongLeast && heavy(values):
 		s.shape = ft.Log1p
 	}
 	if s.shape == ft.Log1p {
@@ -162,9 +163,8 @@ func scaleOf(r *Role, i int, members []Member) (ft.Transform, scale) {
 			v[k] = s.shaped(v[k]) // keeps the order
 		}
 	}
-	s.middle = typical(values, func(v []float64) float64 { return at(v, 0.5) })
+	level := typical(values, func(v []float64) float64 { return at(v, 0.5) })
 	wide := typical(values, spread)
-	level := s.middle
 	if s.shape != ft.Identity {
 		level = 1
 	}

@@ -2,8 +2,8 @@
 // usual. It uses no labels, and what it says of a row rests on the rows up to that one.
 //
 // A member is read from NAME_train.csv and NAME_test.csv ([Load]). The judge sees the rows of train first, then those of test,
-// in one stream: it learns its first baseline from the beginning of train and goes on learning, and only rows of test are
-// given. Columns without a unit are brought to a scale that is found in train alone ([Roles]).
+// in one stream: train is its first baseline where it has at least [drift.LongLeast] rows, it goes on learning, and only rows of
+// test are given. Columns without a unit are brought to a scale that is found in train alone ([Roles]).
 //
 // A [Stream] is the same without files: one judge, and the scores of each frame that it is given.
 package score
@@ -129,15 +129,15 @@ func run(ctx context.Context, c *Config, members []Member, out [][]Row) error {
 	if err != nil {
 		return err
 	}
-	s, err := NewStream(schema, drift.Config{Interval: c.Every, FalseAlarms: c.FalseAlarms})
-	if err != nil {
-		return fmt.Errorf("score: %w: %w", err, ft.ErrInvalid)
-	}
 	before, after := 0, 0
 	for i := range members {
 		m := &members[i]
 		before, after = max(before, len(m.Train)), max(after, len(m.Test))
 		out[i] = make([]Row, 0, len(m.Test))
+	}
+	s, err := NewStream(schema, drift.Config{Interval: c.Every, FalseAlarms: c.FalseAlarms, Learn: learn(members, c.Every)})
+	if err != nil {
+		return fmt.Errorf("score: %w: %w", err, ft.ErrInvalid)
 	}
 	f := &ft.Frame{Schema: schema}
 	var rows []Row
@@ -166,6 +166,25 @@ func run(ctx context.Context, c *Config, members []Member, out [][]Row) error {
 		c.Progress(judged)
 	}
 	return nil
+}
+
+// learn is the time that the judge takes for its first baseline: all of train, which is what it was chosen for, where that is
+// long enough for what the judge sees over longer times; else its default.
+func learn(members []Member, every time.Duration) time.Duration {
+	n := shortest(members)
+	if n < drift.LongLeast {
+		return 0
+	}
+	return time.Duration(n) * every
+}
+
+// shortest is the fewest rows that a member has in train.
+func shortest(members []Member) int {
+	n := math.MaxInt
+	for i := range members {
+		n = min(n, len(members[i].Train))
+	}
+	return n
 }
 
 // frame fills f with the rows of time t and tells whose they are.

@@ -109,23 +109,36 @@ func highest(rows []Row, of func(*Row) float64) (at int, v float64) {
 
 // TestOneSickMember: it is alarmed and ranks first by its peers' channel, the others stay calm.
 func TestOneSickMember(t *testing.T) {
-	members := made(1).members(5)
+	for _, train := range []int{400, 3000} { // with 3000 rows it is what takes hours that judges
+		m := made(1)
+		m.train = train
+		oneSick(t, m.members(5))
+	}
+}
+
+func oneSick(t *testing.T, members []Member) {
 	shift(&members[3], 100, 160, 8, 0, 1)
-	out := judged(t, Config{}, members)
-	for i, rows := range out {
+	for i, rows := range judged(t, Config{FalseAlarms: 0.2}, members) {
 		at, score := highest(rows, func(r *Row) float64 { return r.Score })
 		_, peers := highest(rows, func(r *Row) float64 { return r.Peers })
 		alarm := slices.IndexFunc(rows, func(r Row) bool { return r.Alarm })
 		if sick := i == 3; sick && (peers < 1 || score < 1 || at < 100 || at >= 160 || alarm < 100 || alarm > 112) ||
 			!sick && (peers >= 1 || alarm >= 0) {
-			t.Errorf("member %d: score %.2f at row %d, peers %.2f, first alarm at %d", i, score, at, peers, alarm)
+			t.Errorf("%d rows of train, member %d: score %.2f at row %d, peers %.2f, first alarm at %d", len(members[i].Train), i, score, at, peers, alarm)
 		}
 	}
 }
 
 // TestAllOfAPool: what happens to all is the pool's, and each of them is in alarm though none deviates from the others.
 func TestAllOfAPool(t *testing.T) {
-	members := made(2).members(4)
+	for _, train := range []int{400, 3000} {
+		m := made(2)
+		m.train = train
+		allSick(t, m.members(4))
+	}
+}
+
+func allSick(t *testing.T, members []Member) {
 	for i := range members {
 		shift(&members[i], 100, 160, 12, 0, 1, 2)
 	}
