@@ -59,7 +59,8 @@ func frames(s *ft.Schema, n, count int) []ft.Frame {
 }
 
 // BenchmarkObserve is the judge's share of a step for one instance: transform, both channels, categories, slopes, pool,
-// verdict and learning, with 1,000 instances. Beside it, in the same run, gonum's Mahalanobis distance alone at d = 32.
+// verdict and learning, with 1,000 instances. Beside it, in the same run, gonum's Mahalanobis distance alone at d = 32, and what
+// it takes to touch all of their states.
 func BenchmarkObserve(b *testing.B) {
 	for _, d := range []int{25, 32, 40, 56} {
 		b.Run(fmt.Sprintf("d=%d", d), func(b *testing.B) { observe(b, d) })
@@ -125,4 +126,21 @@ func BenchmarkGonumMahalanobis(b *testing.B) {
 	if sum == 0 {
 		b.Fatal("no distance")
 	}
+}
+
+// BenchmarkMemory is the bound that memory sets: all numbers of the instances' states read and written once, in order.
+func BenchmarkMemory(b *testing.B) {
+	const n = 1000
+	j, err := New(wide(b, 32, 32), Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	slab := make([]float64, n*j.bank.StateBytes()/8)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range slab {
+			slab[i]++
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/instance")
 }

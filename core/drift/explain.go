@@ -126,8 +126,10 @@ func sentence(s *ft.Schema, name string, v *ft.Verdict, ev []ft.Evidence, f *ft.
 
 func causeWords(v *ft.Verdict) string {
 	switch {
-	case v.Cause == ft.CauseUnknown && v.Extent == ft.WholePool:
+	case v.Cause == ft.InstanceChanged && v.Extent == ft.WholePool:
 		return "the whole pool changed, its work did not"
+	case v.Cause == ft.CauseUnknown && v.Extent == ft.WholePool:
+		return "the whole pool changed, cause unknown"
 	case v.Cause == ft.CauseUnknown:
 		return "cause unknown"
 	default:

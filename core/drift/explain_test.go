@@ -63,8 +63,13 @@ func TestExplain(t *testing.T) {
 		},
 		{
 			"web",
-			ft.Verdict{Pool: true, Level: ft.Low, Score: 1, Extent: ft.WholePool, Since: since, Members: 4, Shared: 0.75},
+			ft.Verdict{Pool: true, Level: ft.Low, Score: 1, Cause: ft.InstanceChanged, Extent: ft.WholePool, Since: since, Members: 4, Shared: 0.75},
 			"web drifts (low, 1.0): the whole pool changed, its work did not, since 12:04:31",
+		},
+		{
+			"web",
+			ft.Verdict{Pool: true, Level: ft.Low, Score: 1, Extent: ft.WholePool, Since: since, Members: 4, Shared: 0.75},
+			"web drifts (low, 1.0): the whole pool changed, cause unknown, since 12:04:31",
 		},
 		{
 			"web-1",

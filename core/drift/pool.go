@@ -107,6 +107,9 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 			q.cause = ft.WorkloadChanged
 		}
 		v.Cause, v.Extent, v.Since = q.cause, ft.WholePool, q.rise
+		if q.cause == ft.CauseUnknown && q.members > 1 && j.poolAtWork(score) {
+			v.Cause = ft.InstanceChanged
+		}
 		v.Shared = float32(max(q.along[ofLoad], q.along[ofRoutes], q.along[ofResponse], q.along[ofMix], q.along[ofStreams])) / float32(q.members)
 		if score[ofStreams] > soon {
 			j.poolLongWhy(v)
@@ -120,4 +123,10 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 		dst = append(dst, *v)
 	}
 	return dst
+}
+
+// poolAtWork tells whether the work of the pool and what it calls are known, and as usual.
+func (j *Judge) poolAtWork(score *[aspects]float64) bool {
+	q := &j.pool
+	return j.knowsWork() && score[ofLoad] < release && score[ofRoutes] < stirs && score[ofCalls] < explains && !common(q.outside, q.members)
 }

@@ -269,19 +269,21 @@ func TestSickInPoolEvent(t *testing.T) {
 	}
 }
 
-// TestPoolSlow: all members slow down alike and the work did not change: nobody in particular is ill.
+// TestPoolSlow: all members slow down alike and the work did not change: the pool did, and nobody in particular is ill.
 func TestPoolSlow(t *testing.T) {
 	for _, n := range []int{3, 4, 8} {
 		w := newWorld(n, 104)
 		w.faults = []fault{{at: 400, victim: -1, cold: 1.5}}
 		vs := watch(t, w, newJudge(t, w, Config{}), 460)
 		vs = slices.DeleteFunc(vs, func(s seen) bool { return s.row < 400 })
-		at := firstAt(vs, -1, func(s *seen) bool { return s.v.Level >= ft.Low && s.v.Cause == ft.CauseUnknown })
+		at := firstAt(vs, -1, func(s *seen) bool {
+			return s.v.Level >= ft.Low && s.v.Cause == ft.InstanceChanged && s.v.Extent == ft.WholePool
+		})
 		if at < 0 || at > 430 {
 			t.Errorf("n=%d: pool-wide slowness found at %d, planted at 400:%s", n, at, told(vs))
 		}
 		for k := range vs {
-			if vs[k].v.Cause == ft.InstanceChanged && vs[k].v.Level >= ft.Medium {
+			if v := &vs[k].v; v.Cause == ft.InstanceChanged && v.Extent != ft.WholePool && v.Level >= ft.Medium {
 				t.Errorf("n=%d: at %d: %s", n, vs[k].row, vs[k].text)
 			}
 		}

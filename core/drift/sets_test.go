@@ -56,13 +56,13 @@ func TestAllAnswersChange(t *testing.T) {
 			w.faults = []fault{{at: 600, victim: -1, missing: 0.4}}
 			vs := after(watch(t, w, newJudge(t, w, Config{}), 690), 600)
 			at := firstAt(vs, -1, func(s *seen) bool {
-				return s.v.Level >= ft.Medium && s.v.Cause == ft.CauseUnknown && named("status 4xx")(s)
+				return s.v.Level >= ft.Medium && s.v.Cause == ft.InstanceChanged && s.v.Extent == ft.WholePool && named("status 4xx")(s)
 			})
 			if at < 0 || at > 615 {
 				t.Errorf("%s: found at %d, planted at 600:%s", where(n, seed), at, told(vs))
 			}
 			for k := range vs {
-				if v := &vs[k].v; !v.Pool && (v.Cause == ft.InstanceChanged || v.Level >= ft.Medium) {
+				if v := &vs[k].v; !v.Pool && (v.Cause == ft.InstanceChanged && v.Extent != ft.WholePool || v.Level >= ft.Medium) {
 					t.Errorf("%s: at %d %s", where(n, seed), vs[k].row, vs[k].text)
 				}
 			}

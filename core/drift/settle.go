@@ -96,18 +96,32 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 	v.Since = t.rise
 	if v.Score < release && t.told.Level >= ft.Low {
 		v.Cause, v.Extent, v.Why, v.Forecast = t.cause, t.told.Extent, t.told.Why, t.told.Forecast
+		if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown {
+			v.Cause = t.told.Cause
+		}
 		return // on its way out: what it was stays said
 	}
 	if s[partStreams] > soon && soon < 1 {
 		v.Cause, v.Extent = j.longCause(t, p)
 		t.cause = v.Cause
+		if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown && j.knowsWork() {
+			v.Cause = ft.InstanceChanged
+		}
 		j.longWhy(v, r, p)
 		return
 	}
 	v.Cause, v.Extent = j.cause(t, &s)
 	j.linger(t, v.Cause)
 	t.cause = v.Cause
+	if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown && j.atWork(t) {
+		v.Cause = ft.InstanceChanged // all of them; nothing that one of them is treated for follows from it
+	}
 	j.why(f, r, p, s[partSlope])
+}
+
+// atWork tells whether the work and the dependencies of an instance are known, and as usual.
+func (j *Judge) atWork(t *track) bool {
+	return j.knowsWork() && t.score[partLoad] < release && t.routes < stirs && t.calls < explains && !t.outside && t.worked == 0
 }
 
 // held tells whether it is the streams alone that hold a drift: what is usual within seconds is learnt on.

@@ -52,18 +52,24 @@ type prober struct {
 func (p *pool) probe(ctx context.Context) {
 	pr := &prober{p: p, of: map[string]map[fettle.InstanceID]*health{}}
 	defer pr.wg.Wait()
-	t := time.NewTicker(100 * time.Millisecond)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			for _, c := range p.checks() {
+			checks := p.checks()
+			for _, c := range checks {
 				if err := pr.round(ctx, c, now); err != nil && ctx.Err() == nil {
 					p.d.log.Debug("probes", "pool", p.name, "err", err)
 				}
 			}
+			wait := 100 * time.Millisecond
+			if len(checks) == 0 { // the policy may get some; until then this wakes nobody's processor for nothing
+				wait = time.Second
+			}
+			t.Reset(wait)
 		}
 	}
 }
