@@ -48,6 +48,7 @@ type Sampler struct {
 	joined  uint64 // members ever
 	met     int    // members that something was attached to in this round
 
+	one     sync.Mutex // held while it samples: one round at a time, and none while it is closed
 	mu      sync.Mutex
 	members map[ft.Ref]*member
 	closed  bool
@@ -131,6 +132,8 @@ func (s *Sampler) Sample(ctx context.Context, now time.Time, members []ft.Instan
 	if f.Schema != s.schema || len(f.Have) != len(members) {
 		return fmt.Errorf("sample %d instances: the frame has %d rows of schema %p: %w", len(members), len(f.Have), f.Schema, ft.ErrInvalid)
 	}
+	s.one.Lock()
+	defer s.one.Unlock()
 	s.mu.Lock()
 	done := s.closed
 	s.mu.Unlock()
@@ -399,6 +402,8 @@ func (s *Sampler) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.one.Lock() // a round that is under way ends within a second or two
+	defer s.one.Unlock()
 	blocked := s.crew.close(closeWithin)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"unsafe"
 
 	ft "github.com/fettle-dev/fettle"
 	"github.com/fettle-dev/fettle/core/stat"
@@ -263,8 +262,8 @@ func (b *Bank) Len() int { return len(b.heads) }
 // Groups is the number of groups.
 func (b *Bank) Groups() int { return len(b.groups) }
 
-// StateBytes is the memory that one profile takes.
-func (b *Bank) StateBytes() int { return 8*b.stride + int(unsafe.Sizeof(Head{})) }
+// StateBytes is the memory that one profile takes, but for some padding.
+func (b *Bank) StateBytes() int { return 8*b.stride + headBytes }
 
 // Add makes a profile, all zero, and returns its index.
 func (b *Bank) Add(life ft.Life, group int32) int32 {
