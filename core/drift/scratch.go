@@ -28,8 +28,8 @@ type scratch struct {
 	sum     []float64 // a column each
 	unit    []float64 // sum of unit vectors
 	dev     []float64
-	dev2    []float64
-	white   []float64
+	off     []float64 // deviations of a stream
+	white   []float64 // and their innovations
 	streams []float64 // stream x columns
 	ridge   []float64
 	shrink  []float64
@@ -52,7 +52,7 @@ func (s *scratch) size(n, d, c, groups int) {
 	s.y, s.x, s.z, s.p, s.w = resize(s.y, n*d), resize(s.x, n*d), resize(s.z, n*d), resize(s.p, n*d), resize(s.w, n*d)
 	s.next, s.col, s.read, s.profiles = resize(s.next, n), resize(s.col, n), resize(s.read, n), resize(s.profiles, n)
 	s.sum, s.dev, s.ridge, s.share = resize(s.sum, d), resize(s.dev, d), resize(s.ridge, d), resize(s.share, c)
-	s.dev2, s.white, s.streams = resize(s.dev2, d), resize(s.white, d), resize(s.streams, profile.Streams*d)
+	s.off, s.white, s.streams = resize(s.off, d), resize(s.white, d), resize(s.streams, profile.Streams*d)
 	s.shrink, s.weight = resize(s.shrink, d), resize(s.weight, d)
 	s.forms, s.members = resize(s.forms, n*2*profile.Spans), resize(s.members, groups)
 	clear(s.members)

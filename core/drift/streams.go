@@ -44,6 +44,8 @@ const (
 	knownLong    = 120 // rows of a new life of a group whose streams are known, before it is judged
 	strangeWork  = 9   // mean square of the work's innovations from which on the work is another
 	leastForm    = 1e-3
+	mostForm     = 1e6              // of what is usual
+	countFrom    = 1.5              // times what has no say: from here on alarm runs are counted, when the medians have settled
 	peakFloor    = 0.1              // of the greatest magnitude of a column matters where no unit says it
 	warmUp       = 10 * time.Minute // of a life, which say nothing of its usual
 	medianSpread = 0.8              // of the logarithm of a form
@@ -200,7 +202,11 @@ func (j *Judge) beginLong(p *profile.Profile, g *profile.Group) {
 // acceptLong takes the last hours for the usual level.
 func (j *Judge) acceptLong(p *profile.Profile) {
 	l := &p.Long
-	copy(p.Stream[ofLevel*len(j.cols):], p.Hours)
+	for c, v := range p.Hours {
+		if l.Had.Has(c) {
+			p.Stream[ofLevel*len(j.cols)+c] = v
+		}
+	}
 	clear(p.Lean)
 	l.Level, l.Recent, l.Lasts, l.Work = l.Usual[ofLevel], l.Usual[ofLevel], 0, 0
 	l.Calm()
@@ -262,7 +268,7 @@ func (j *Judge) learnStream(k int, p *profile.Profile, g *profile.Group, x, mu, 
 	}
 	a := max(weight/(l.Heavy[k]+weight), weight*least)
 	shared := max(weight/(own.Heavy[k]+weight), weight*least/max(1, own.Members))
-	e, w := s.dev2, s.weight
+	e, w := s.off, s.weight
 	for c, v := range x {
 		e[c], w[c] = v-mu[c], shared
 		if e[c] != e[c] {
@@ -315,7 +321,7 @@ func (j *Judge) sum(p *profile.Profile, t *track, forms *[profile.Streams]float6
 		if l.Rows < from {
 			return
 		}
-		rank += min(v/math.Exp(l.Usual[k]), 1e6)
+		rank += min(v/math.Exp(l.Usual[k]), mostForm)
 		usual := l.Usual[k]
 		if k == ofLevel {
 			if l.Rows < j.longLearn {
@@ -324,7 +330,7 @@ func (j *Judge) sum(p *profile.Profile, t *track, forms *[profile.Streams]float6
 			usual = l.Level
 			j.accustom(l, log)
 		}
-		warn += min(v/math.Exp(usual), 1e6)
+		warn += min(v/math.Exp(usual), mostForm)
 	}
 	rank, warn = fade(l.Ranks[:], rank), fade(l.Warns[:], warn)
 	if learns {
@@ -333,7 +339,7 @@ func (j *Judge) sum(p *profile.Profile, t *track, forms *[profile.Streams]float6
 	}
 	t.ranked = rank / math.Exp(l.Rank)
 	t.dev[partStreams] = max(0, warn/math.Exp(l.Warn)-1)
-	if l.Rows < 1.5*from {
+	if l.Rows < countFrom*from {
 		return
 	}
 	// A threshold is not known before; then what is far above is no healthy time.

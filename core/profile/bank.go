@@ -334,6 +334,7 @@ func (p *Profile) Quiet() {
 	for _, v := range [...][]float64{p.Hist, p.PeersHist, p.Self, p.Peers, p.Window, p.Grown} {
 		clear(v)
 	}
+	p.Long.Broken = true
 }
 
 // Reading tells whether the value v of a slow column, which is repeated from one reading to the next, is a reading: it
