@@ -255,8 +255,7 @@ func (j *Judge) Forget(s ft.Slot) {
 	if i := j.indexOf(s); i >= 0 {
 		j.relocate(i)
 		p := j.bank.At(i)
-		g := profile.Group{GroupHead: &profile.GroupHead{}}
-		j.beginLong(&p, &g)
+		p.ForgetLong()
 		p.Need, p.Anchored = j.learn, false
 	}
 }

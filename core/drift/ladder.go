@@ -72,11 +72,13 @@ func (j *Judge) setLadders() {
 		tail := &j.bank.Tails[k]
 		u, scale := tail.Quantile(rate)
 		l := ladder{low: u}
+		rise := func(fewer float64) float64 { return 1 + scale/u*math.Log(fewer) }
+		if k == partStreams {
+			ratio := tail.Ratio(rate)
+			rise = func(fewer float64) float64 { return math.Pow(ratio, math.Log10(fewer)) }
+		}
 		for level, fewer := range rarity {
-			l.level[int(ft.Low)+level] = 1 + scale/u*math.Log(fewer)
-			if k == partStreams {
-				l.level[int(ft.Low)+level] = math.Pow(tail.Ratio(rate), math.Log10(fewer))
-			}
+			l.level[int(ft.Low)+level] = rise(fewer)
 		}
 		j.ladders[k] = l
 	}

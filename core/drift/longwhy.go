@@ -55,14 +55,14 @@ func (j *Judge) longWhy(v *ft.Verdict, r int, p *profile.Profile) {
 		if y[c] != y[c] || c < j.work && v.Cause != ft.WorkloadChanged {
 			continue
 		}
-		given := min(j.work, c)
-		if c < j.work {
-			given = 0
+		given := 0
+		if c >= j.work {
+			given = j.work
 		}
 		z, dev := 0.0, 0.0
 		for k := range profile.Leans {
-			n := stat.PackedLen(d)
-			l, lean := g.StreamL[k*n:(k+1)*n], p.Lean[k*d:(k+1)*d]
+			_, l := g.ScatterOf(k)
+			lean := p.Lean[k*d : (k+1)*d]
 			if l[0] == 0 {
 				continue
 			}

@@ -81,7 +81,8 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 	if calls && q.members == 1 {
 		score[ofResponse] = score[ofCalls]
 	}
-	total := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix], score[ofStreams])
+	soon := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix])
+	total := max(soon, score[ofStreams])
 	level := max(j.ladders[partLoad].of(score[ofLoad]), j.ladders[partSelf].of(score[ofResponse]), j.ladders[partStreams].of(score[ofStreams]))
 	for k := range j.sets {
 		of := ofMix
@@ -97,7 +98,6 @@ func (j *Judge) tellPool(dst []ft.Verdict, f *ft.Frame, score *[aspects]float64)
 		SelfResp: float32(max(score[ofResponse], score[ofMix], score[ofStreams])), Categories: float32(score[ofRoutes]), Progress: 1,
 		Members: uint16(min(q.members, math.MaxUint16)),
 	}
-	soon := max(score[ofLoad], score[ofRoutes], score[ofResponse], score[ofMix])
 	q.frozen = q.on && !held(score[ofStreams], soon) || soon >= 1
 	if q.on {
 		switch {

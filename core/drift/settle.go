@@ -101,22 +101,25 @@ func (j *Judge) decide(f *ft.Frame, r int) {
 		}
 		return // on its way out: what it was stays said
 	}
-	if s[partStreams] > soon && soon < 1 {
+	long := s[partStreams] > soon && soon < 1
+	var usual bool // the work and the dependencies, and they are known
+	if long {
 		v.Cause, v.Extent = j.longCause(t, p)
-		t.cause = v.Cause
-		if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown && j.knowsWork() {
-			v.Cause = ft.InstanceChanged
-		}
-		j.longWhy(v, r, p)
-		return
+		usual = j.knowsWork()
+	} else {
+		v.Cause, v.Extent = j.cause(t, &s)
+		usual = j.atWork(t)
+		j.linger(t, v.Cause)
 	}
-	v.Cause, v.Extent = j.cause(t, &s)
-	j.linger(t, v.Cause)
 	t.cause = v.Cause
-	if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown && j.atWork(t) {
+	if v.Extent == ft.WholePool && v.Cause == ft.CauseUnknown && usual {
 		v.Cause = ft.InstanceChanged // all of them; nothing that one of them is treated for follows from it
 	}
-	j.why(f, r, p, s[partSlope])
+	if long {
+		j.longWhy(v, r, p)
+	} else {
+		j.why(f, r, p, s[partSlope])
+	}
 }
 
 // atWork tells whether the work and the dependencies of an instance are known, and as usual.

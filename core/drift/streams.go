@@ -176,12 +176,7 @@ func (j *Judge) lendLong(p *profile.Profile, g *profile.Group) {
 // beginLong starts the streams of a new life, with those of its group where these are known: then it is judged after
 // knownLong rows of its own.
 func (j *Judge) beginLong(p *profile.Profile, g *profile.Group) {
-	p.Long = profile.Long{}
-	for _, v := range [...][]float64{
-		p.Sum, p.Sums, p.Prev, p.Hours, p.Peak, p.Stream, p.Lean, p.Day, p.Along, p.Square,
-	} {
-		clear(v)
-	}
+	p.ForgetLong()
 	of := &g.Long
 	if !of.Ready {
 		return
@@ -217,8 +212,7 @@ func (j *Judge) acceptLong(p *profile.Profile) {
 func (j *Judge) streamForm(k int, p *profile.Profile, g *profile.Group, x []float64) float64 {
 	s, d, l := &j.scratch, len(j.cols), &p.Long
 	mu := p.Stream[k*d : (k+1)*d]
-	n := stat.PackedLen(d)
-	cov, factor := g.StreamCov[k*n:(k+1)*n], g.StreamL[k*n:(k+1)*n]
+	_, factor := g.ScatterOf(k)
 	known := factor[0] != 0
 	form, square := 0.0, 0.0
 	if known {
@@ -249,15 +243,16 @@ func (j *Judge) streamForm(k int, p *profile.Profile, g *profile.Group, x []floa
 	if k == ofLevel && l.Rows >= j.longAnchor {
 		return form
 	}
-	j.learnStream(k, p, g, x, mu, cov, square, known)
+	j.learnStream(k, p, g, x, mu, square, known)
 	return form
 }
 
 // learnStream folds x into a stream's mean, which is the instance's, and its scatter, which is the group's. Strange rows teach
 // less (the weights of Maronna, Robust M-Estimators of Multivariate Location and Scatter, Annals of Statistics 4(1), 1976): the
 // shift of one column by a standard deviation is little in that column, and much across columns that follow each other.
-func (j *Judge) learnStream(k int, p *profile.Profile, g *profile.Group, x, mu, cov []float64, square float64, known bool) {
+func (j *Judge) learnStream(k int, p *profile.Profile, g *profile.Group, x, mu []float64, square float64, known bool) {
 	s, l, own := &j.scratch, &p.Long, &g.Long
+	cov, _ := g.ScatterOf(k)
 	weight := 1.0
 	if known && own.Heavy[k] > strangeRows && square > strangeAt && (k != ofLevel || l.Rows >= j.longLearn) {
 		weight = strangeAt / square
@@ -285,7 +280,7 @@ func (j *Judge) learnStream(k int, p *profile.Profile, g *profile.Group, x, mu, 
 	own.Heavy[k] += weight
 	if own.Pending[k]++; own.Pending[k] >= longRefresh || own.Heavy[k] < LongLeast && own.Pending[k] >= longRefresh/4 {
 		own.Pending[k] = 0
-		j.factorStream(k, p, g, cov)
+		j.factorStream(k, p, g)
 	}
 }
 
@@ -295,31 +290,31 @@ func (j *Judge) leastSquare(k, c int, p *profile.Profile) float64 {
 	return f * f
 }
 
-func (j *Judge) factorStream(k int, p *profile.Profile, g *profile.Group, cov []float64) {
-	s, d := &j.scratch, len(j.cols)
-	n := stat.PackedLen(d)
-	for c := range d {
+func (j *Judge) factorStream(k int, p *profile.Profile, g *profile.Group) {
+	s := &j.scratch
+	cov, factor := g.ScatterOf(k)
+	for c := range j.cols {
 		v := cov[stat.PackedLen(c)+c]
 		floor := j.leastSquare(k, c, p)
 		s.ridge[c] = max(floor-v, 0) + (longRidge+longFew/g.Long.Heavy[k])*max(v, floor)
 		s.shrink[c] = 0
 	}
-	stat.Factor(g.StreamL[k*n:(k+1)*n], cov, s.ridge, 0, s.shrink)
+	stat.Factor(factor, cov, s.ridge, 0, s.shrink)
 }
 
 // sum folds the forms of a row, divided by what is usual of each, into the smoothed sums, and rates these.
 func (j *Judge) sum(p *profile.Profile, t *track, forms *[profile.Streams]float64) {
 	l := &p.Long
 	from := min(j.longLearn/4, fromDays*j.dayRows)
-	learns := l.Rows >= from && l.Rows < j.longLearn
+	if l.Rows < from {
+		return
+	}
+	learns := l.Rows < j.longLearn
 	rank, warn := 0.0, 0.0
 	for k, v := range forms {
 		log := math.Log(max(v, leastForm))
 		if learns {
 			l.Usual[k] = stat.FollowMedian(l.Usual[k], l.Rows-from, log, medianSpread)
-		}
-		if l.Rows < from {
-			return
 		}
 		rank += min(v/math.Exp(l.Usual[k]), mostForm)
 		usual := l.Usual[k]

@@ -337,6 +337,14 @@ func (p *Profile) Quiet() {
 	p.Long.Broken = true
 }
 
+// ForgetLong forgets what was seen over longer times.
+func (p *Profile) ForgetLong() {
+	p.Long = Long{}
+	for _, v := range [...][]float64{p.Sum, p.Sums, p.Prev, p.Hours, p.Peak, p.Stream, p.Lean, p.Day, p.Along, p.Square} {
+		clear(v)
+	}
+}
+
 // Reading tells whether the value v of a slow column, which is repeated from one reading to the next, is a reading: it
 // differs from the last, or stayed the same for so many rows. NaN is none.
 func (p *Profile) Reading(slow int, v, same float64) bool {
@@ -414,4 +422,10 @@ func (b *Bank) Group(g int32) Group {
 		Season: take(Bins * d), Binned: take(Bins), BinSum: take(d), Middle: take(d), Vary: take(d),
 		L: take(stat.PackedLen(d)), Inv: take(Spans * d), PInv: take(Spans * d), Scale: take(d),
 	}
+}
+
+// ScatterOf is the packed covariance of a stream and the factor of it.
+func (g *Group) ScatterOf(stream int) (cov, factor []float64) {
+	n := stat.PackedLen(len(g.Mu))
+	return g.StreamCov[stream*n : (stream+1)*n], g.StreamL[stream*n : (stream+1)*n]
 }

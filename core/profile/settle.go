@@ -48,11 +48,11 @@ func (g *Group) settleLong() {
 	for _, v := range [...][]float64{g.StreamMu, g.StreamCov, g.StreamL, g.Season, g.BinSum, g.Middle} {
 		within(v, vast)
 	}
-	n := stat.PackedLen(len(g.Mu))
 	for k := range Streams {
+		_, l := g.ScatterOf(k)
 		for c := range g.Mu {
-			if at := k*n + stat.PackedLen(c) + c; !(g.StreamL[at] > 0) {
-				g.StreamL[k*n] = 0 // no factor
+			if !(l[stat.PackedLen(c)+c] > 0) {
+				l[0] = 0 // no factor
 				break
 			}
 		}
