@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
-	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/bench/internal/truth"
 	"github.com/fettle-dev/fettle/internal/score"
 	"github.com/fettle-dev/fettle/recording"
 )
@@ -53,43 +50,13 @@ func loadPools(dir string) ([]pool, error) {
 			if err != nil {
 				return nil, err
 			}
-			labels, err := readLabels(filepath.Join(dir, m.Name+"_label.csv.gz"), len(m.Test))
+			ill, err := truth.Of(dir, &m)
 			if err != nil {
 				return nil, err
 			}
-			p.members, p.labels = append(p.members, m), append(p.labels, labels)
+			p.members, p.labels = append(p.members, m), append(p.labels, ill)
 		}
 		out = append(out, p)
-	}
-	return out, nil
-}
-
-// readLabels reads a 0 or 1 for each of so many rows.
-func readLabels(path string, rows int) ([]bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("FETTLE_DATA is incomplete: %w", err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	var out []bool
-	lines := bufio.NewScanner(z)
-	for lines.Scan() {
-		switch text := strings.TrimSpace(lines.Text()); text {
-		case "0", "1":
-			out = append(out, text == "1")
-		default:
-			return nil, fmt.Errorf("%s:%d: %q is neither 0 nor 1", path, len(out)+1, text)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(out) != rows {
-		return nil, fmt.Errorf("%s has %d labels for %d test rows", path, len(out), rows)
 	}
 	return out, nil
 }

@@ -77,7 +77,7 @@ func run(args []string, data string, tables io.Writer) error {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			outcomes[i] = o
-			say("%s: %d actions in %.1f healthy instance-days, %s", w.name, len(o.actions), o.days, time.Since(begun).Round(time.Second))
+			report.Say("%s: %d actions in %.1f healthy instance-days, %s", w.name, len(o.actions), o.days, time.Since(begun).Round(time.Second))
 			return nil
 		})
 	}
@@ -244,9 +244,4 @@ func list(out io.Writer, outcomes []outcome) error {
 		}
 	}
 	return w.Flush()
-}
-
-// say tells progress.
-func say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
 }

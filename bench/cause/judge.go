@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	ft "github.com/fettle-dev/fettle"
+	"github.com/fettle-dev/fettle/bench/internal/report"
 	"github.com/fettle-dev/fettle/core/drift"
 	"github.com/fettle-dev/fettle/recording"
 )
@@ -157,11 +158,11 @@ func (b *bench) judge(s *stretch, learnt, seen *tape, n int) (*outcome, error) {
 		if b.trace && i%int(max(1, time.Second/c.Interval.D())) == 0 {
 			for r := range f.Rows {
 				if v := j.Verdict(f.Rows[r].Slot); ids[r] == ft.InstanceID(s.Victim) {
-					say("%s, N = %d, %+.1f s: %s, %s: %s", s.file, n, f.At.Sub(s.Begun).Seconds(), v.Cause, v.Extent, evidence(&v, &f))
+					report.Say("%s, N = %d, %+.1f s: %s, %s: %s", s.file, n, f.At.Sub(s.Begun).Seconds(), v.Cause, v.Extent, evidence(&v, &f))
 				}
 			}
 			v := j.Pool()
-			say("%s, N = %d, %+.1f s: pool: %s: %s", s.file, n, f.At.Sub(s.Begun).Seconds(), v.Cause, evidence(&v, &f))
+			report.Say("%s, N = %d, %+.1f s: pool: %s: %s", s.file, n, f.At.Sub(s.Begun).Seconds(), v.Cause, evidence(&v, &f))
 		}
 		if f.At.Before(s.Begun) || f.At.After(s.Ended) {
 			continue

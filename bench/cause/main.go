@@ -151,8 +151,3 @@ func (b *bench) recordAll(ctx context.Context) error {
 	}
 	return nil
 }
-
-// say tells progress.
-func say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
-}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/fettle-dev/fettle/bench/internal/report"
 )
 
 // Where the bench's own timers come later than this, in the mean, the machine does other things: what is measured then tells of
@@ -47,7 +49,7 @@ func (m *meter) calm(ctx context.Context) error {
 		}
 		if !told {
 			told = true
-			say("waiting: the machine is busy with other things, timers are %s late", late.Round(time.Microsecond))
+			report.Say("waiting: the machine is busy with other things, timers are %s late", late.Round(time.Microsecond))
 		}
 	}
 	return nil

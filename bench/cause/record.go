@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fettle-dev/fettle/bench/internal/report"
 	"github.com/fettle-dev/fettle/client"
 	"github.com/fettle-dev/fettle/recording"
 )
@@ -58,14 +59,14 @@ func (b *bench) record(ctx context.Context, a *application, seed uint64) error {
 	for try := 1; ; try++ {
 		todo := b.missing(a, seed, dir)
 		if len(todo) == 0 {
-			say("%s, seed %d: all scenarios are recorded", a.name, seed)
+			report.Say("%s, seed %d: all scenarios are recorded", a.name, seed)
 			return nil
 		}
 		err := b.session(ctx, a, seed, dir, todo)
 		if err == nil || ctx.Err() != nil || try == tries {
 			return err
 		}
-		say("%s, seed %d: once more: %v", a.name, seed, err)
+		report.Say("%s, seed %d: once more: %v", a.name, seed, err)
 	}
 }
 
@@ -89,7 +90,7 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	say("%s, seed %d: %d instances under load; learning, then %d scenarios, about %s", a.name, seed, members, len(todo),
+	report.Say("%s, seed %d: %d instances under load; learning, then %d scenarios, about %s", a.name, seed, members, len(todo),
 		(b.warm + b.healthy + time.Duration(len(todo))*(b.before+b.during+b.settle)).Round(time.Second))
 	if err := pause(ctx, b.warm); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 			return err
 		}
 		late := r.meter.take()
-		say("%s, seed %d: healthy time recorded; timers were %s late", a.name, seed, late.Round(time.Microsecond))
+		report.Say("%s, seed %d: healthy time recorded; timers were %s late", a.name, seed, late.Round(time.Microsecond))
 		if late <= mostLate || try == again {
 			break
 		}
@@ -117,7 +118,7 @@ func (b *bench) session(ctx context.Context, a *application, seed uint64, dir st
 			if err != nil {
 				return fmt.Errorf("%s: %w", s, err)
 			}
-			say("%s, seed %d: %s recorded (%d of %d); timers were %s late", a.name, seed, s, i+1, len(todo), late.Round(time.Microsecond))
+			report.Say("%s, seed %d: %s recorded (%d of %d); timers were %s late", a.name, seed, s, i+1, len(todo), late.Round(time.Microsecond))
 			if late <= mostLate || try == again {
 				break
 			}

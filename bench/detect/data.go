@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fettle-dev/fettle/bench/internal/metric"
+	"github.com/fettle-dev/fettle/bench/internal/truth"
 	"github.com/fettle-dev/fettle/internal/score"
 )
 
@@ -55,12 +54,8 @@ func load(dir string) ([]machine, error) {
 	out := make([]machine, len(members))
 	for i, m := range members {
 		out[i] = machine{Member: m, pool: pools[m.Name], buffer: metric.Buffer(column(m.Test, 0))}
-		path := filepath.Join(dir, m.Name+"_label.csv.gz")
-		if out[i].labels, err = readLabels(path); err != nil {
+		if out[i].labels, err = truth.Of(dir, &m); err != nil {
 			return nil, err
-		}
-		if len(out[i].labels) != len(m.Test) {
-			return nil, fmt.Errorf("%s has %d labels for %d test rows", path, len(out[i].labels), len(m.Test))
 		}
 	}
 	return out, nil
@@ -72,41 +67,6 @@ func column(rows [][]float64, c int) []float64 {
 		out[i] = row[c]
 	}
 	return out
-}
-
-// readLabels reads a 0 or 1 a line.
-func readLabels(path string) ([]bool, error) {
-	lines, done, err := unpack(path)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	var out []bool
-	for lines.Scan() {
-		switch strings.TrimSpace(lines.Text()) {
-		case "0":
-			out = append(out, false)
-		case "1":
-			out = append(out, true)
-		default:
-			return nil, fmt.Errorf("%s:%d: %q is neither 0 nor 1", path, len(out)+1, lines.Text())
-		}
-	}
-	return out, lines.Err()
-}
-
-// unpack gives the lines of a gzip'd file. They are followed by a call of done.
-func unpack(path string) (lines *bufio.Scanner, done func(), err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("FETTLE_DATA is incomplete: %w", err)
-	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return bufio.NewScanner(z), func() { f.Close() }, nil
 }
 
 // pooled are the machines by pool, in the order of their names; those without are by themselves.

@@ -50,7 +50,7 @@ func labels(ctx context.Context, b *bench, p *part) error {
 	if b.quick {
 		machines = machines[:min(quickMachines, len(machines))]
 	}
-	say("%s: %d machines of %d columns", p.name, len(machines), len(machines[0].Columns))
+	report.Say("%s: %d machines of %d columns", p.name, len(machines), len(machines[0].Columns))
 	results, err := compare(ctx, p, machines)
 	if err != nil {
 		return err

@@ -133,15 +133,10 @@ func each(ctx context.Context, what string, n int, do func(ctx context.Context, 
 				return err
 			}
 			if k := int(done.Add(1)); k == n || k%max(n/10, 1) == 0 {
-				say("%s: %d of %d, %s", what, k, n, time.Since(begun).Round(time.Second))
+				report.Say("%s: %d of %d, %s", what, k, n, time.Since(begun).Round(time.Second))
 			}
 			return nil
 		})
 	}
 	return group.Wait()
-}
-
-// say tells progress.
-func say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
 }

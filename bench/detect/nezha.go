@@ -54,7 +54,7 @@ func nezha(ctx context.Context, b *bench, p *part) error {
 	if err != nil {
 		return err
 	}
-	say("%s: %d pods, %d faults", p.name, len(pods), len(faults))
+	report.Say("%s: %d pods, %d faults", p.name, len(pods), len(faults))
 	said := map[string][]verdicts{}
 	for _, name := range methods() {
 		said[name] = make([]verdicts, len(pods))

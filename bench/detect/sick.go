@@ -49,7 +49,7 @@ func sick(ctx context.Context, b *bench, p *part) error {
 		slices.SortStableFunc(patients, func(a, b patient) int { return len(a.pool) - len(b.pool) })
 		patients = patients[:min(quickSick, len(patients))]
 	}
-	say("%s: %d members, one at a time", p.name, len(patients))
+	report.Say("%s: %d members, one at a time", p.name, len(patients))
 	vus := map[string][]float64{}
 	names := append([]string{fettle, alone}, methods()[1:]...)
 	for _, name := range names {

@@ -47,7 +47,7 @@ func bursts(ctx context.Context, c *config, r *report.Report) error {
 		for i := range one.rounds {
 			wait := time.Second + rand.N(longestPeriod)
 			for _, counted := range []bool{i%2 == 1, i%2 == 0} {
-				say("bursts: %s: pair %d of %d, counted: %t", one.metric, i+1, one.rounds, counted)
+				report.Say("bursts: %s: pair %d of %d, counted: %t", one.metric, i+1, one.rounds, counted)
 				s := ft.Syscalls{Collect: ft.Off}
 				if counted {
 					s = one.syscalls

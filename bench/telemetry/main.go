@@ -114,7 +114,7 @@ func run(args []string) error {
 func measure(ctx context.Context, c *config, chosen []part, r *report.Report) error {
 	var errs []error
 	for i, p := range chosen {
-		say("%s (part %d of %d)", p.name, i+1, len(chosen))
+		report.Say("%s (part %d of %d)", p.name, i+1, len(chosen))
 		from := time.Now()
 		if err := p.run(ctx, c, r); err != nil {
 			r.Note("%s: failed: %v", p.name, err)
@@ -123,7 +123,7 @@ func measure(ctx context.Context, c *config, chosen []part, r *report.Report) er
 		if ctx.Err() != nil {
 			break
 		}
-		say("%s took %s", p.name, time.Since(from).Round(time.Second))
+		report.Say("%s took %s", p.name, time.Since(from).Round(time.Second))
 	}
 	return errors.Join(errs...)
 }
@@ -148,9 +148,4 @@ var number = regexp.MustCompile(`[0-9]+(\.[0-9]+)+`)
 // versionOf is the first version number that a program tells of itself, "" where it does not.
 func versionOf(name string, args ...string) string {
 	return number.FindString(report.First(name, args...))
-}
-
-// say tells progress.
-func say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
 }

@@ -152,7 +152,7 @@ type set struct {
 
 // many measures the CPU of sampling up to c.instances at 1 Hz, source by source.
 func many(ctx context.Context, c *config, r *report.Report) (err error) {
-	say("many: starting %d processes", c.instances)
+	report.Say("many: starting %d processes", c.instances)
 	w, err := start(ctx, c.instances)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 	case all:
 		settle, rounds = 45*time.Second, 3 // until it has found out how often it can read what is dear
 	}
-	say("many: %d instances: %s: settling for %s, then %d times %s", n, s.name, settle, rounds, window)
+	report.Say("many: %d instances: %s: settling for %s, then %d times %s", n, s.name, settle, rounds, window)
 	after, err := l.meet(ctx)
 	if err != nil {
 		return err
@@ -233,7 +233,7 @@ func (s *set) measure(ctx context.Context, c *config, r *report.Report, sc *scen
 		}
 		sums = append(sums, (u.self+u.probes).Seconds()/window.Seconds()*100)
 		inKernel = append(inKernel, u.probes.Seconds()/window.Seconds()*100)
-		say("many: %.2f %% of a core, %.2f of it eBPF programs", sums[len(sums)-1], inKernel[len(inKernel)-1])
+		report.Say("many: %.2f %% of a core, %.2f of it eBPF programs", sums[len(sums)-1], inKernel[len(inKernel)-1])
 	}
 	row := report.Row{Metric: fmt.Sprintf("%d instances at 1 Hz: %s", len(in), s.name), Unit: "% of a core", Better: report.Lower}
 	if s.whole && n == 1000 {

@@ -83,7 +83,7 @@ func redis(ctx context.Context, c *config, r *report.Report) (err error) {
 	seen := map[*arm][]results{}
 	for i := range c.cycles {
 		for _, a := range cycle {
-			say("redis: cycle %d of %d: %s", i+1, c.cycles, cmp.Or(a.name, "not watched"))
+			report.Say("redis: cycle %d of %d: %s", i+1, c.cycles, cmp.Or(a.name, "not watched"))
 			span := c.session
 			if a.long {
 				span = c.every

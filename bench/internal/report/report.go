@@ -184,3 +184,8 @@ func Read(path string) (*Report, error) {
 	}
 	return r, nil
 }
+
+// Say tells progress on the error output, with the time of day. Output is for tables.
+func Say(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, a...))
+}
